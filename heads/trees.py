@@ -174,11 +174,7 @@ def learned_order(features: Tensor, targets: Tensor, num_classes: int) -> Tensor
     Returns:
         The classes in the order of the heap's leaves, (n,).
     """
-    if features.dim() != 2 or targets.shape != features.shape[:1] or targets.dtype != torch.int64:
-        raise ValueError(
-            f"features must be (N, d) and targets (N,) int64, got {tuple(features.shape)} and "
-            f"{tuple(targets.shape)} of {targets.dtype}"
-        )
+    check_examples(features, targets)
     sums = torch.zeros(num_classes, features.size(1), dtype=torch.float64)
     sums.index_add_(0, targets.cpu(), features.detach().cpu().double())
     counts = torch.bincount(targets.cpu(), minlength=num_classes).clamp(min=1)
@@ -226,3 +222,14 @@ def checked_counts(counts: Sequence[float] | Tensor, num_classes: int) -> Tensor
     if weights.shape != (num_classes,) or bool((weights < 0).any()):
         raise ValueError(f"counts must be {num_classes} numbers, each at least 0")
     return weights
+
+
+def check_examples(features: Tensor, targets: Tensor) -> None:
+    """Raise a `ValueError` unless `features` is (M, d), finite, and `targets` (M,) of int64."""
+    if features.dim() != 2 or targets.shape != features.shape[:1] or targets.dtype != torch.int64:
+        raise ValueError(
+            f"features must be (N, d) and targets (N,) int64, got {tuple(features.shape)} and "
+            f"{tuple(targets.shape)} of {targets.dtype}"
+        )
+    if not features.isfinite().all():
+        raise ValueError("features must be finite to learn a tree from")
