@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numba  # type: ignore[import-not-found, import-untyped, unused-ignore]
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -20,9 +21,10 @@ from heads.softmax import INT64_BYTES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-
     Array = np.ndarray
+
+# Multiply-adds of a pass over the paths for which another thread pays.
+WORK_PER_THREAD = 2**17
 
 
 class HierarchicalFused(Hierarchical):
@@ -72,10 +74,11 @@ class HierarchicalFused(Hierarchical):
         self.check_input(input)
         self.check_target(input, target)
         leaf = target if self.leaf is None else self.leaf[target]
-        output: Tensor = _FusedLogProb.apply(  # type: ignore[no-untyped-call]
-            input.float(), weight, self.nodes.bias, leaf, self.learning_rate
+        return HeadOutput(
+            *_FusedLoss.apply(  # type: ignore[no-untyped-call]
+                input.float(), weight, self.nodes.bias, leaf, self.learning_rate
+            )
         )
-        return HeadOutput(output, -output.mean())
 
     def forward_cost(self, batch_size: int) -> Cost:
         """The scores on a path, and from the same rows the input's gradient."""
@@ -94,88 +97,187 @@ class HierarchicalFused(Hierarchical):
         return Cost(0, 0)
 
 
-class _FusedLogProb(torch.autograd.Function):
+class _FusedLoss(torch.autograd.Function):
+    """Log-probabilities and their loss as one node: at this speed each further one would show."""
+
     @staticmethod
     def forward(
         ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, leaf: Tensor, learning_rate: float
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         features, leaf = input.contiguous(), leaf.contiguous()
-        output = torch.empty(len(features))
-        slopes = torch.empty(len(features), len(weight).bit_length())
-        jacobian = torch.empty_like(features)
-        arrays = [t.detach().numpy() for t in (features, weight, bias, leaf, output)]
-        _use_torchs_threads()
-        _score(*arrays, slopes.numpy(), jacobian.numpy())
+        size, depth = len(features), len(weight).bit_length()
+        output, slopes = torch.empty(size), torch.empty(size, depth)
+        order, places = torch.empty_like(leaf), torch.empty_like(leaf)
+        jacobian = torch.empty_like(features) if ctx.needs_input_grad[0] else features[:, :0]
+        _score(
+            *_arrays(features, weight, bias, leaf),
+            *_arrays(order, places, output, slopes, jacobian),
+            _use_threads_for(slopes.numel() * features.size(1)),
+        )
         # The rows are meant to change in the backward, so they are not saved as autograd saves.
         ctx.parameters, ctx.learning_rate = (weight, bias), learning_rate
-        ctx.save_for_backward(features, leaf, slopes, jacobian)
-        return output
+        ctx.save_for_backward(features, order, places, slopes, jacobian)
+        ctx.set_materialize_grads(False)
+        return output, -output.mean()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        features, leaf, slopes, jacobian = ctx.saved_tensors
-        step = grad_output * -ctx.learning_rate
-        tensors = (features, *ctx.parameters, leaf, slopes, step)
-        _use_torchs_threads()
-        _update(*(t.detach().numpy() for t in tensors), numba.get_num_threads())
-        return jacobian * grad_output.unsqueeze(1), None, None, None, None
+    def backward(
+        ctx: Any, grad_output: Tensor | None, grad_loss: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        features, order, places, slopes, jacobian = ctx.saved_tensors
+        grad = _sample_gradients(grad_output, grad_loss, len(features))
+        grad_input = torch.empty_like(jacobian)
+        _update(
+            *_arrays(features, *ctx.parameters, order, places, slopes, jacobian, grad, grad_input),
+            np.float32(-ctx.learning_rate),
+            _use_threads_for(slopes.numel() * features.size(1)),
+        )
+        return grad_input if ctx.needs_input_grad[0] else None, None, None, None, None
 
 
-def _use_torchs_threads() -> None:
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+def _sample_gradients(grad_output: Tensor | None, grad_loss: Tensor | None, size: int) -> Tensor:
+    """The gradient in each log-probability, of which the loss is the negative mean: -> (size,).
+
+    Args:
+        grad_output: the gradient in the log-probabilities apart from the loss, (size,), if any.
+        grad_loss: the gradient in the loss, (), if any.
+        size: number of samples.
+    """
+    if grad_loss is None:
+        assert grad_output is not None
+        return grad_output.contiguous()
+    grad = grad_loss.expand(size) / -size
+    return grad if grad_output is None else grad + grad_output
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+def _arrays(*tensors: Tensor) -> list[Array]:
+    return [tensor.detach().numpy() for tensor in tensors]
+
+
+def _use_threads_for(work: int) -> int:
+    """Set and return how many of torch's threads share `work` multiply-adds."""
+    most = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    threads = max(1, min(most, work // WORK_PER_THREAD))
+    numba.set_num_threads(threads)
+    return int(threads)
+
+
+# Sums may be taken in another order, but what is not finite stays so.
+_FAST = {"reassoc", "contract"}
+
+
+@numba.njit(fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+def _dot(x: Array, y: Array) -> float:
+    total: float = numba.float32(0)
+    for k in range(len(x)):
+        total += x[k] * y[k]
+    return total
+
+
+@numba.njit(fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+def _add_scaled(y: Array, scale: float, x: Array) -> None:
+    for k in range(len(y)):
+        y[k] += scale * x[k]
+
+
+@numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
 def _score(
-    x: Array, w: Array, b: Array, leaf: Array, output: Array, slopes: Array, jacobian: Array
+    x: Array,
+    w: Array,
+    b: Array,
+    leaf: Array,
+    order: Array,
+    places: Array,
+    output: Array,
+    slopes: Array,
+    jacobian: Array,
+    blocks: int,
 ) -> None:
-    """Log-probabilities, their slopes in each score on the path, and in the input."""
-    size, width = x.shape
-    depth = slopes.shape[1]
-    for i in numba.prange(size):
-        place = leaf[i] + w.shape[0] + 1
-        steps = depth - 1 if place < 1 << depth else depth
-        # All products before the first logarithm, so that the rows' cache misses overlap.
-        for step in range(steps):
-            row = (place >> (steps - step)) - 1
-            score = numba.float32(0)
-            for k in range(width):
-                score += x[i, k] * w[row, k]
-            slopes[i, step] = score + b[row]
-        total = numba.float32(0)
-        for step in range(steps):
-            sign = numba.float32(((place >> (steps - step - 1)) & 1) * 2 - 1)
-            signed = sign * slopes[i, step]
-            small = math.exp(-abs(signed))
-            total += min(signed, numba.float32(0)) - math.log1p(small)
-            slopes[i, step] = sign * (small if signed >= 0 else numba.float32(1)) / (1 + small)
-        output[i] = total
-        for k in range(width):
-            jacobian[i, k] = 0
-        for step in range(steps):
-            row = (place >> (steps - step)) - 1
-            slope = slopes[i, step]
-            for k in range(width):
-                jacobian[i, k] += slope * w[row, k]
+    """Log-probabilities, their slopes in each score on the path, and in the input.
 
-
-@numba.njit(parallel=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
-def _update(
-    x: Array, w: Array, b: Array, leaf: Array, slopes: Array, scale: Array, blocks: int
-) -> None:
-    """Each sample moves the rows on its path; a thread owns some columns, so none can collide."""
-    size, width = x.shape
-    depth = slopes.shape[1]
+    Samples are taken from left to right in the tree, each block its own part of it. So a row stays
+    with one core, here and in the update; and there the samples of a row follow on each other.
+    """
+    size, depth = slopes.shape
+    for i in range(size):
+        node = leaf[i] + len(w) + 1
+        places[i] = node if node >> depth else 2 * node
+    order[:] = np.argsort(places)
+    places[:] = places[order]
     for block in numba.prange(blocks):
-        low, high = block * width // blocks, (block + 1) * width // blocks
-        for i in range(size):
-            place = leaf[i] + w.shape[0] + 1
-            steps = depth - 1 if place < 1 << depth else depth
+        for s in range(block * size // blocks, (block + 1) * size // blocks):
+            i, place = order[s], places[s]
+            steps = depth if place >> 1 <= len(w) else depth - 1
+            # All products before the first logarithm, so that the rows' cache misses overlap.
             for step in range(steps):
-                row = (place >> (steps - step)) - 1
-                change = scale[i] * slopes[i, step]
-                if block == 0:
-                    b[row] += change
-                for k in range(low, high):
-                    w[row, k] += change * x[i, k]
+                row = (place >> (depth - step)) - 1
+                slopes[s, step] = _dot(x[i], w[row]) + b[row]
+            total, product = numba.float32(0), 1.0
+            for step in range(steps):
+                sign = numba.float32(((place >> (depth - step - 1)) & 1) * 2 - 1)
+                signed = sign * slopes[s, step]
+                small = math.exp(-abs(signed))
+                total += min(signed, numba.float32(0))
+                product *= 1.0 + small
+                slopes[s, step] = sign * (small if signed >= 0 else numba.float32(1)) / (1 + small)
+            # One logarithm for all decisions: the product is at most 2^depth.
+            output[i] = total - math.log(product)
+            jacobian[i] = 0
+            for step in range(steps):
+                row = (place >> (depth - step)) - 1
+                _add_scaled(jacobian[i], slopes[s, step], w[row, : jacobian.shape[1]])
+
+
+@numba.njit(fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+def _first_of_node(places: Array, shift: int, s: int) -> int:
+    """The first sample from the s-th on whose ancestor, `shift` levels up, is not its neighbour's.
+
+    Told of where a block begins and ends, this gives each block the nodes that begin in it.
+    """
+    while 0 < s < len(places) and places[s] >> shift == places[s - 1] >> shift:
+        s += 1
+    return s
+
+
+@numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+def _update(
+    x: Array,
+    w: Array,
+    b: Array,
+    order: Array,
+    places: Array,
+    slopes: Array,
+    jacobian: Array,
+    grad: Array,
+    grad_input: Array,
+    rate: float,
+    blocks: int,
+) -> None:
+    """Each sample moves the rows on its path, and each row has one block that moves it."""
+    size, depth = slopes.shape
+    width = w.shape[1]
+    for block in numba.prange(blocks):
+        first, last = block * size // blocks, (block + 1) * size // blocks
+        for s in range(first, last):
+            i = order[s]
+            grad_input[i] = grad[i] * jacobian[i]
+        for step in range(depth):
+            shift = depth - step
+            shared = 1 << step <= blocks
+            if shared:
+                # So few nodes cannot be shared out: here a block owns columns.
+                begin, end = 0, size
+                low, high = block * width // blocks, (block + 1) * width // blocks
+            else:
+                begin = _first_of_node(places, shift, first)
+                end = _first_of_node(places, shift, last)
+                low, high = 0, width
+            for s in range(begin, end):
+                row = (places[s] >> shift) - 1
+                if row < len(w):
+                    i = order[s]
+                    change = rate * grad[i] * slopes[s, step]
+                    _add_scaled(w[row, low:high], change, x[i, low:high])
+                    if block == 0 or not shared:
+                        b[row] += change

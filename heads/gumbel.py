@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,9 @@ from heads.softmax import Softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+Noise = Literal["gumbel", "normal"]
+Loss = Literal["log", "probability", "double-softmax"]
 
 
 def gumbel_noise(like: Tensor) -> Tensor:
@@ -47,6 +50,10 @@ class Annealing:
         """Temperature of the training batch numbered `step`, counted from 0."""
         return float(self.start * (self.end / self.start) ** min(1.0, step / self.steps))
 
+    def on_device(self, step: Tensor) -> Tensor:
+        """The same for a step, (), that lives on a device; the host need not wait for it."""
+        return self.start * (self.end / self.start) ** (step / self.steps).clamp(max=1.0)
+
 
 def _check_tau(tau: float) -> None:
     if not tau > 0:
@@ -61,6 +68,9 @@ class Gumbel(Softmax):
     `tau * E[loss]` tends to the plain cross-entropy. It contains a softmax, so it is O(num_classes)
     in every phase, with the drawing of N n exponentials on top.
 
+    The options `noise` and `loss` put in, one at a time, what published code gets wrong, so that
+    each defect's price can be measured.
+
     Source: Jang, Gu and Poole, "Categorical Reparameterization with Gumbel-Softmax", ICLR 2017;
     Maddison, Mnih and Teh, "The Concrete Distribution", ICLR 2017.
 
@@ -72,14 +82,24 @@ class Gumbel(Softmax):
         hard: straight-through. The forward's value is that of the sampled class, 1 where it is the
             target and 0 elsewhere, the gradient that of the relaxed probability. The loss is then
             minus the accuracy of the samples: no likelihood, as a sample that misses has none.
+        noise: "gumbel"; or "normal", under which `argmax(z + g)` is no sample of the softmax.
+        loss: what becomes of the perturbed scores. "log": their cross-entropy. "probability": minus
+            the probability of the target, without the logarithm. It is bounded by [-1, 0], and its
+            gradient carries a factor p(target), so that it all but vanishes where the model is most
+            wrong: with many classes, at the start, everywhere. "double-softmax": the cross-entropy
+            of the probabilities, as if they were scores. They differ by 1 at most, so it stays
+            above log(1 + (n - 1) / e), however right the model is, and its gradient vanishes
+            likewise.
 
     Shape:
         - input: (N, d), target: (N,); output: (N,), loss: ()
         - parameters: weight (n, d), bias (n,)
-        - in training, output is the log-probability under the perturbed, tempered scores
+        - in training, output is minus the loss of each sample: the log-probability under the
+          perturbed, tempered scores for "log", their probability for "probability"
 
     Raises:
-        ValueError: as `Head`; `tau` not above 0.
+        ValueError: as `Head`; `tau` not above 0; an unknown `noise` or `loss`; `hard` with a `loss`
+            other than "log".
 
     Cost: as `Softmax`; the noise needs no multiply-add and is forgotten at once.
     """
@@ -90,26 +110,38 @@ class Gumbel(Softmax):
         num_classes: int,
         tau: float | Callable[[int], float] = 1.0,
         hard: bool = False,
+        noise: Noise = "gumbel",
+        loss: Loss = "log",
     ) -> None:
         super().__init__(in_features, num_classes)
         if not callable(tau):
             _check_tau(tau)
+        for option, value, known in (("noise", noise, Noise), ("loss", loss, Loss)):
+            if value not in get_args(known):
+                raise ValueError(f"{option} must be one of {get_args(known)}, got {value!r}")
+        if hard and loss != "log":
+            raise ValueError(f"hard has a loss of its own; leave loss at 'log', got {loss!r}")
         self.schedule = tau
         self.hard = hard
-        self.step = 0
+        self.noise = noise
+        self.loss = loss
+        # Training batches seen under a schedule; on the device, so that a captured graph counts on.
+        self.step: Tensor
+        self.register_buffer("step", torch.tensor(0))
 
     @property
     def tau(self) -> float:
         """Temperature of the next training batch."""
-        return self.schedule(self.step) if callable(self.schedule) else self.schedule
+        return self.schedule(int(self.step)) if callable(self.schedule) else self.schedule
 
-    def get_extra_state(self) -> int:
-        """Number of training batches seen: where in its schedule the temperature is."""
-        return self.step
-
-    def set_extra_state(self, state: int) -> None:
-        """Go on in the schedule where the saved head was."""
-        self.step = state
+    def _next_tau(self) -> float | Tensor:
+        """Temperature of this training batch; from here on, `tau` is that of the next one."""
+        if not callable(self.schedule):
+            return self.schedule
+        annealing = self.schedule if isinstance(self.schedule, Annealing) else None
+        tau = self.tau if annealing is None or self.step.is_cpu else annealing.on_device(self.step)
+        self.step += 1
+        return tau
 
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Relaxed log-probability of each target and the mean loss; plain when not training."""
@@ -117,49 +149,33 @@ class Gumbel(Softmax):
             return super().forward(input, target)
         logits = self.logits(input)
         self.check_target(input, target)
-        relaxed = (logits + gumbel_noise(logits)) / self.tau
-        self.step += 1
+        noise = gumbel_noise(logits) if self.noise == "gumbel" else torch.randn_like(logits)
+        relaxed = (logits + noise) / self._next_tau()
         if self.hard:
             soft = relaxed.softmax(dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
             hit = (relaxed.argmax(dim=1) == target).to(soft.dtype)
             output = soft + (hit - soft).detach()
+        elif self.loss == "probability":
+            output = -F.nll_loss(relaxed.softmax(dim=1), target, reduction="none")
         else:
-            output = -F.cross_entropy(relaxed, target, reduction="none")
+            scores = relaxed if self.loss == "log" else relaxed.softmax(dim=1)
+            output = -F.cross_entropy(scores, target, reduction="none")
         return HeadOutput(output, -output.mean())
 
 
-class GumbelNormal(Softmax):
-    """The published variant: normal noise, and probabilities where log-probabilities belong.
+class GumbelNormal(Gumbel):
+    """The published variant: `Gumbel` with normal noise, and probabilities without a logarithm.
 
     Training: `loss = nll_loss(softmax(z + e), target)` with e ~ N(0, 1), which is minus the mean
-    probability of the targets. Two things differ from `Gumbel`, and both matter. Under normal noise
-    `argmax(z + e)` is not a sample of the softmax. And without the logarithm the loss is bounded
-    by [-1, 0] and its gradient carries a factor p(target), so that it all but vanishes where the
-    model is most wrong: with many classes, at the start, everywhere. Evaluation is the plain
-    softmax.
+    probability of the targets. Both differ from `Gumbel`, and both matter: see `noise` and `loss`
+    there. Evaluation is the plain softmax.
 
     Args:
         in_features: width d of the input.
         num_classes: number n of classes.
 
-    Shape:
-        - input: (N, d), target: (N,); output: (N,), loss: ()
-        - parameters: weight (n, d), bias (n,)
-        - in training, output is the *probability* under the perturbed scores, and loss its mean,
-          negated
-
-    Raises:
-        ValueError: as `Head`.
-
-    Cost: as `Softmax`.
+    Shape, errors, cost: as `Gumbel`.
     """
 
-    def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
-        """Perturbed probability of each target and its mean, negated; plain when not training."""
-        if not self.training:
-            return super().forward(input, target)
-        logits = self.logits(input)
-        self.check_target(input, target)
-        probabilities = F.softmax(logits + torch.randn_like(logits), dim=1)
-        output = -F.nll_loss(probabilities, target, reduction="none")
-        return HeadOutput(output, -output.mean())
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__(in_features, num_classes, noise="normal", loss="probability")

@@ -27,11 +27,13 @@ class Path(NamedTuple):
     Attributes:
         rows: rows of the weight, (N, depth).
         signs: +1 where the path goes right, -1 left, 0 where it has no decision, (N, depth).
+        offsets: infinity where the path has no decision, 0 elsewhere, (N, depth).
         places: order of the leaves from left to right, (N,).
     """
 
     rows: Tensor
     signs: Tensor
+    offsets: Tensor
     places: Tensor
 
 
@@ -48,8 +50,14 @@ def heap_path(leaf: Tensor, leaves: int) -> Path:
     place = torch.where(node < 1 << depth, 2 * node, node)
     ancestors = place.unsqueeze(1) >> torch.arange(depth, -1, -1, device=leaf.device)
     rows = ancestors[:, :-1] - 1
-    signs = ((ancestors[:, 1:] & 1) * 2 - 1).masked_fill_(rows >= leaves - 1, 0)
-    return Path(rows.clamp_(max=leaves - 2), signs, place)
+    signs = (ancestors[:, 1:] & 1) * 2 - 1
+    offsets = torch.zeros(rows.shape, device=leaf.device)
+    if leaves & (leaves - 1):
+        none = rows >= leaves - 1
+        signs.masked_fill_(none, 0)
+        offsets.masked_fill_(none, torch.inf)
+        rows = rows.clamp_(max=leaves - 2)
+    return Path(rows, signs, offsets, place)
 
 
 def leaf_log_prob(scores: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 from heads.base import Cost, Head, HeadOutput, at_least_float32
 from heads.heap import Path, best_leaf, heap_path, leaf_log_prob
 from heads.kernels import Pairs, keep_coalesced, pair_dots, pair_scores, path_log_prob
-from heads.search import check_search, greedy_leaf, search_or_score
+from heads.search import TreeHead
 from heads.softmax import INT64_BYTES
 from heads.trees import Tree, balanced, checked_order
 
@@ -24,10 +22,6 @@ if TYPE_CHECKING:
 
 # Up to here one matrix product over all nodes, with a dense gradient, beats gathering paths.
 ALL_NODES_UP_TO = 256
-# With fewer classes than this, scoring all of them is faster than searching.
-SEARCH_FROM = 4096
-# Expanding this part of a tree's nodes on every level takes about as long as scoring all of them.
-SEARCH_SHARE = 1024
 
 
 class HierarchicalDense(Head):
@@ -75,7 +69,7 @@ class HierarchicalDense(Head):
         self.check_input(input)
         self.check_target(input, target)
         path = self._path(target)
-        output = path_log_prob(self._scores(input, path), path.signs)
+        output = path_log_prob(self._scores(input, path), path.signs, path.offsets)
         return HeadOutput(output, -output.mean())
 
     def _path(self, target: Tensor) -> Path:
@@ -126,7 +120,7 @@ class HierarchicalDense(Head):
         return sum(min(width, batch_size) for width in widths)
 
 
-class Hierarchical(HierarchicalDense):
+class Hierarchical(TreeHead, HierarchicalDense):
     """Hierarchical softmax whose training step costs O(log n) from end to end.
 
     As `HierarchicalDense`, but the gradient of the weight is row-sparse (`torch.sparse_coo`,
@@ -140,8 +134,7 @@ class Hierarchical(HierarchicalDense):
     row ever touched and each step walks them all. `Adam` and its kin refuse sparse gradients with a
     `RuntimeError`, as does weight decay in `SGD`; use `hierarchical-dense` for them.
 
-    `predict` and `topk` are exact, yet visit only the nodes that could lead to a better class than
-    the best already found; samples of which the model is too unsure for that are scored in full.
+    `predict` and `topk` are exact, and search where that pays: see `TreeHead`.
 
     Source, shape, errors: as `HierarchicalDense`.
 
@@ -166,15 +159,18 @@ class Hierarchical(HierarchicalDense):
         self.leaf: Tensor | None
         self.path_rows: Tensor
         self.path_signs: Tensor
+        self.path_offsets: Tensor
         ordered = None if order is None else checked_order(order, num_classes)
         self.register_buffer("order", ordered)
         self.register_buffer("leaf", None if ordered is None else ordered.argsort())
+        self.inner_nodes = num_classes - 1
         self.all_nodes = num_classes <= ALL_NODES_UP_TO
         if self.all_nodes:
             leaf = torch.arange(num_classes) if self.leaf is None else self.leaf
-            rows, signs, _ = heap_path(leaf, num_classes)
+            rows, signs, offsets, _ = heap_path(leaf, num_classes)
             self.register_buffer("path_rows", rows, persistent=False)
             self.register_buffer("path_signs", signs.float(), persistent=False)
+            self.register_buffer("path_offsets", offsets, persistent=False)
         else:
             keep_coalesced(self.nodes.weight)
             keep_coalesced(self.nodes.bias)
@@ -189,42 +185,15 @@ class Hierarchical(HierarchicalDense):
         by_leaf = super().log_prob(input)
         return by_leaf if self.leaf is None else by_leaf.index_select(1, self.leaf)
 
-    def predict(self, input: Tensor, search: str = "exact") -> Tensor:
-        """The most probable class: (N, in_features) -> (N,).
-
-        Args:
-            input: (N, in_features).
-            search: "exact", or "greedy" for the leaf that a single descent reaches: O(log n), but
-                no more than a guess.
-        """
-        check_search(search)
-        self.check_input(input)
-        if search == "greedy":
-            return greedy_leaf(self._descent(input))
-        return self.topk(input, 1)[1].squeeze(1)
-
-    def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k most probable classes, exactly, best first: log-probabilities, classes, (N, k).
-
-        No gradient flows through the search.
-        """
-        self.check_input(input)
-        # Few classes are scored, and many kept, faster than searched for; and an accelerator scores
-        # all while a search, or a climb from level to level, would still be launching.
-        searchable = self.num_classes >= SEARCH_FROM and 1 <= k <= math.isqrt(self.num_classes)
-        if not searchable or input.device.type != "cpu":
-            return super().topk(input, k)
-        score = partial(super().topk, k=k) if k > 1 else self._best
-        width = max(2 * k, self.num_classes / SEARCH_SHARE)
-        return search_or_score(self._descent(input), input, k, width, score)
-
-    def _best(self, input: Tensor) -> tuple[Tensor, Tensor]:
-        """`topk` for k = 1, without a search."""
+    def score_all(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """`topk` without a search."""
+        if k > 1:
+            return super().score_all(input, k)
         value, leaf = best_leaf(self.nodes.weight, self.nodes.bias, input)
         best = leaf if self.order is None else self.order[leaf]
         return value.unsqueeze(1), best.unsqueeze(1)
 
-    def _descent(self, input: Tensor) -> Descent:
+    def descent(self, input: Tensor) -> Descent:
         """This head's tree, as the search wants it."""
         weight, bias = self.nodes.weight, self.nodes.bias
         features = input.to(weight.dtype)
@@ -247,8 +216,11 @@ class Hierarchical(HierarchicalDense):
             return super().forward(input, target)
         self.check_input(input)
         self.check_target(input, target)
-        rows, signs = self.path_rows[target], self.path_signs[target]
-        output = path_log_prob(self.nodes(input).gather(1, rows), signs)
+        rows, signs, offsets = (
+            table.index_select(0, target)
+            for table in (self.path_rows, self.path_signs, self.path_offsets)
+        )
+        output = path_log_prob(self.nodes(input).gather(1, rows), signs, offsets)
         return HeadOutput(output, -output.mean())
 
     def _path(self, target: Tensor) -> Path:

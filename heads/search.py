@@ -4,21 +4,24 @@ A node is at least as probable as anything below it. So a beam descent first fin
 then, level by level, every node that could still hold a better one than the k-th of them is
 expanded, for all samples at once. What is left out cannot be among the k best: the answer is exact.
 
-A sample gets no search where that could not pay: where the beam ends so low that the model cannot
-be sure of much, or where a level has too many nodes to expand.
+A sample's search is given up, and the sample scored in full, where it could not pay: where the beam
+ends so low that the model cannot be sure of much, or where its budget of nodes is spent.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-# Nodes of one level exclude each other, so at most 1/p of them are as probable as a bound p; models
-# spread so unevenly that a search meets no more than about one in this many of those.
-UNEVENNESS = 16
+from heads.base import Head
+
+# A search may expand this part of a tree's inner nodes for a sample. Gathering a node's row takes
+# as long as some tens of rows of a matrix product.
+SEARCH_SHARE = 128
 
 # What a search must know of a tree:
 # - expand: samples and inner nodes, each (M,), to the nodes' children and the log-probability of
@@ -34,67 +37,91 @@ Descent = tuple[
 ]
 
 
-def check_search(search: str) -> None:
-    """Raise a `ValueError` unless `search` names one."""
-    if search not in ("exact", "greedy"):
-        raise ValueError(f"search must be 'exact' or 'greedy', got {search!r}")
+class TreeHead(Head):
+    """A head on a tree, whose best classes can be searched for.
 
+    `predict` and `topk` are exact, yet visit only the nodes that could lead to a better class than
+    those already found. A search that turns out too wide is given up, so that what is spent in vain
+    is bounded: for one sample, the beam and the search together expand at most one in
+    `SEARCH_SHARE` (128) of the tree's inner nodes before the sample is scored in full.
 
-def greedy_leaf(descent: Descent) -> Tensor:
-    """The class that a single descent to the likelier child reaches: (N,)."""
-    _, _, classes, _ = descent
-    return classes(_beam(descent, 1, -math.inf)[1].squeeze(1))
-
-
-def search_or_score(
-    descent: Descent,
-    input: Tensor,
-    k: int,
-    width: float,
-    score: Callable[[Tensor], tuple[Tensor, Tensor]],
-) -> tuple[Tensor, Tensor]:
-    """The k most probable classes, exactly: of sure samples by search, of the others by `score`.
-
-    Args:
-        descent: the tree and its scores for `input`.
-        input: (N, d).
-        k: how many classes.
-        width: most nodes of a level to expand for one sample.
-        score: some of the input's rows, (M, d), to what is asked for, found without a search.
-
-    Returns:
-        Log-probabilities, best first, and classes, each (N, k).
+    Attributes:
+        depth: most decisions on the way to a class.
+        inner_nodes: how many nodes a full scoring evaluates.
     """
-    sure, values, classes = best_leaves(descent, k, width)
-    if not sure.any():
-        return score(input)
-    if sure.all():
-        return values, classes
-    other_values, other_classes = score(input[~sure])
-    where = sure.unsqueeze(1)
-    all_values = other_values.new_empty(len(input), k)
-    all_classes = other_classes.new_empty(len(input), k)
-    all_values.masked_scatter_(where, values).masked_scatter_(~where, other_values)
-    all_classes.masked_scatter_(where, classes).masked_scatter_(~where, other_classes)
-    return all_values, all_classes
+
+    depth: int
+    inner_nodes: int
+
+    @abstractmethod
+    def descent(self, input: Tensor) -> Descent:
+        """The tree and its scores for `input`, as a search wants them."""
+
+    def score_all(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """`topk` without a search."""
+        return super().topk(input, k)
+
+    def predict(self, input: Tensor, search: str = "exact") -> Tensor:
+        """The most probable class: (N, in_features) -> (N,).
+
+        Args:
+            input: (N, in_features).
+            search: "exact", or "greedy" for the leaf that a single descent reaches: as few steps as
+                the path is long, but no more than a guess.
+        """
+        if search not in ("exact", "greedy"):
+            raise ValueError(f"search must be 'exact' or 'greedy', got {search!r}")
+        self.check_input(input)
+        if search == "greedy":
+            descent = self.descent(input)
+            _, _, classes, _ = descent
+            return classes(_beam(descent, 1, -math.inf)[1].squeeze(1))
+        return self.topk(input, 1)[1].squeeze(1)
+
+    def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k most probable classes, exactly, best first: log-probabilities, classes, (N, k).
+
+        No gradient flows through the search.
+        """
+        self.check_input(input)
+        budget = self.inner_nodes // SEARCH_SHARE
+        # Few classes are scored, and many kept, faster than searched for; and an accelerator scores
+        # all while a search, or a climb from level to level, would still be launching.
+        if not 1 <= k <= budget // (2 * self.depth) or input.device.type != "cpu":
+            return super().topk(input, k)
+        sure, values, classes = best_leaves(self.descent(input), k, budget)
+        if not sure.any():
+            return self.score_all(input, k)
+        if sure.all():
+            return values, classes
+        other_values, other_classes = self.score_all(input[~sure], k)
+        where = sure.unsqueeze(1)
+        all_values = other_values.new_empty(len(input), k)
+        all_classes = other_classes.new_empty(len(input), k)
+        all_values.masked_scatter_(where, values).masked_scatter_(~where, other_values)
+        all_classes.masked_scatter_(where, classes).masked_scatter_(~where, other_classes)
+        return all_values, all_classes
 
 
 @torch.no_grad()
-def best_leaves(descent: Descent, k: int, width: float) -> tuple[Tensor, Tensor, Tensor]:
+def best_leaves(descent: Descent, k: int, budget: float) -> tuple[Tensor, Tensor, Tensor]:
     """The k most probable leaves, exactly, of each sample for which the search stays narrow.
+
+    For no sample are more nodes expanded than its budget, or than its beam's if those are more.
 
     Args:
         descent: the tree and its scores.
         k: how many leaves, at most as many as there are.
-        width: most nodes of a level to expand for one sample.
+        budget: most nodes to expand for one sample, its beam's included.
 
     Returns:
         Which samples were searched to the end, (N,); of these M, the log-probabilities, best first,
         and the classes, each (M, k).
     """
     expand, is_leaf, classes, roots = descent
-    floor = -math.log(width * UNEVENNESS)
-    beam, _ = _beam(descent, k, floor)
+    # Nodes of a level exclude each other, so up to 1/p of them can be as probable as a bound p.
+    floor = -math.log(budget)
+    beam, _, spent = _beam(descent, k, floor)
     bound, sure = beam[:, -1], beam[:, 0] >= floor
     samples = sure.nonzero().squeeze(1)
     nodes, values = roots[samples], torch.zeros_like(bound[samples])
@@ -102,7 +129,8 @@ def best_leaves(descent: Descent, k: int, width: float) -> tuple[Tensor, Tensor,
     while True:
         leaf = is_leaf(nodes)
         found.append((samples[leaf], nodes[leaf], values[leaf]))
-        narrow = torch.bincount(samples[~leaf], minlength=len(roots)) <= width
+        spent += torch.bincount(samples[~leaf], minlength=len(roots))
+        narrow = spent <= budget
         sure &= narrow
         on = ~leaf & narrow[samples]
         samples, nodes, values = samples[on], nodes[on], values[on]
@@ -124,18 +152,19 @@ def best_leaves(descent: Descent, k: int, width: float) -> tuple[Tensor, Tensor,
 
 
 @torch.no_grad()
-def _beam(descent: Descent, k: int, floor: float) -> tuple[Tensor, Tensor]:
+def _beam(descent: Descent, k: int, floor: float) -> tuple[Tensor, Tensor, Tensor]:
     """Descend from the root, keeping the k best nodes of each level.
 
     A sample whose best node falls below `floor` goes no further.
 
     Returns:
         Log-probabilities, best first, and k distinct nodes, each (N, k); leaves, unless the best is
-        below `floor`.
+        below `floor`. How many nodes were expanded for each sample, (N,).
     """
     expand, is_leaf, _, roots = descent
     nodes = roots.unsqueeze(1)
     samples = torch.arange(len(roots), device=roots.device).unsqueeze(1)
+    spent = torch.zeros_like(roots)
     values: Tensor | None = None
     while True:
         inner = ~is_leaf(nodes)
@@ -143,6 +172,7 @@ def _beam(descent: Descent, k: int, floor: float) -> tuple[Tensor, Tensor]:
             inner &= values[:, :1] >= floor
         if not inner.any():
             break
+        spent += inner.sum(dim=1)
         children, decisions = expand(samples.expand_as(nodes)[inner], nodes[inner])
         if values is None:
             values = decisions.new_zeros(nodes.shape)
@@ -156,4 +186,4 @@ def _beam(descent: Descent, k: int, floor: float) -> tuple[Tensor, Tensor]:
         values, best = wide_values.flatten(1).topk(min(k, exists), dim=1)
         nodes = wide_nodes.flatten(1).gather(1, best)
     assert values is not None
-    return values, nodes
+    return values, nodes, spent

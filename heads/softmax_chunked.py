@@ -97,8 +97,11 @@ class _ChunkedLogProb(torch.autograd.Function):
             sums.append(logits.logsumexp(dim=1))
             place, inside = _place(target, part)
             score = torch.where(inside, logits.gather(1, place), score)
-        log_sum = torch.stack(sums).logsumexp(dim=0)
-        ctx.save_for_backward(input, weight, bias, target, log_sum)
+        slice_sums = torch.stack(sums)
+        log_sum = slice_sums.logsumexp(dim=0)
+        # How much of each sample's probability lies in each slice.
+        shares = (slice_sums - log_sum).exp_()
+        ctx.save_for_backward(input, weight, bias, target, shares)
         device = input.device.type
         ctx.autocast = torch.is_autocast_enabled(device)
         return score.squeeze(1) - log_sum
@@ -106,18 +109,22 @@ class _ChunkedLogProb(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        features, weight, bias, target, log_sum = ctx.saved_tensors
-        grad_input = torch.zeros_like(features)
+        features, weight, bias, target, shares = ctx.saved_tensors
+        # d log p(target) / d logits = one-hot(target) - p: the one-hot part touches N rows, and of
+        # the other each factor that a sample has for a whole slice is left to its features.
+        scale = grad_output.unsqueeze(1).to(weight.dtype)
+        scaled = scale * features.to(weight.dtype)
+        grad_input = scale * weight.index_select(0, target)
         grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
-        scale = grad_output.unsqueeze(1)
         with torch.autocast(features.device.type, enabled=ctx.autocast):
-            for part in _slices(features, len(weight)):
-                slope = at_least_float32(F.linear(features, weight[part], bias[part]))
-                # d log p(target) / d logits = one-hot(target) - p
-                slope = slope.sub_(log_sum.unsqueeze(1)).exp_().mul_(-scale)
-                place, inside = _place(target, part)
-                slope.scatter_add_(1, place, torch.where(inside, scale, 0))
-                grad_bias[part] = slope.sum(dim=0)
-                grad_weight[part] = slope.t() @ features
-                grad_input += slope @ weight[part]
+            for part, share in zip(_slices(features, len(weight)), shares, strict=True):
+                logits = at_least_float32(F.linear(features, weight[part], bias[part]))
+                within = F.softmax(logits, dim=1).to(weight.dtype)
+                del logits
+                factor = -share.unsqueeze(1).to(weight.dtype)
+                grad_bias[part] = within.t() @ (factor * scale).squeeze(1)
+                grad_weight[part] = within.t() @ (factor * scaled)
+                grad_input += factor * scale * (within @ weight[part])
+        grad_bias.index_add_(0, target, scale.squeeze(1))
+        grad_weight.index_add_(0, target, scaled)
         return grad_input, grad_weight, grad_bias, None

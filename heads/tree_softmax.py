@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heads.base import Cost, Head, HeadOutput, at_least_float32
-from heads.hierarchical import SEARCH_FROM, SEARCH_SHARE, Hierarchical
+from heads.clustering import clustered
+from heads.hierarchical import Hierarchical
 from heads.kernels import Pairs, keep_coalesced, pair_dots, pair_scores
-from heads.search import check_search, greedy_leaf, search_or_score
+from heads.search import TreeHead
 from heads.softmax import INT64_BYTES
 from heads.trees import Tree, balanced, checked_order, huffman, learned_order, superclass_order
 
@@ -24,11 +23,15 @@ if TYPE_CHECKING:
 
 # Gathering a row and updating it sparsely costs about as much as this many rows of a product.
 ROWS_PER_GATHER = 4
-# What a child that needs no row of its own holds instead of one.
-ZERO_SCORE, NO_CHILD = -1, -2
+# What stands for a row where there is none: a score of 0, no child, no further piece of a child.
+ZERO_SCORE, NO_CHILD, NO_PIECE = -1, -2, -3
 
 
-class TreeSoftmax(Head):
+FROM_EXAMPLES = ("learned", "clustered")
+"""Trees that are made from features and targets."""
+
+
+class TreeSoftmax(TreeHead):
     """Softmax over the children of each node on the way from the root to a class.
 
     `p(c | x)` is the product, over the nodes on the path to c, of the softmax over that node's
@@ -36,6 +39,12 @@ class TreeSoftmax(Head):
     a score for each child; so a binary tree is the classic hierarchical softmax, and a flat tree
     the full softmax, with O(b log_b n) for a branching of b in between. The gradient is row-sparse
     unless a path scores so many rows that one matrix product over all is cheaper.
+
+    One linear score cannot say that an input belongs to any of many classes: under the full softmax
+    a branch's score is the log-sum-exp of its classes' scores. With `pieces` m above 1, a branch's
+    score is the log-sum-exp of m linear scores, or of one per class where it has fewer than m: what
+    the full softmax would say, but with the branch's classes in m groups. Each path then costs up
+    to m times as much.
 
     Source: Morin and Bengio, "Hierarchical Probabilistic Neural Network Language Model", AISTATS
     2005; for trees from counts, Mikolov et al., "Distributed Representations of Words and Phrases
@@ -45,30 +54,37 @@ class TreeSoftmax(Head):
         in_features: width d of the input.
         num_classes: number n of classes.
         tree: a tree with n leaves.
+        pieces: most linear scores of a branch, at least 1.
 
     Shape:
         - input: (N, d), target: (N,); output: (N,), loss: ()
         - parameters: weight (R, d), bias (R,), with R = n - 1 rows for a binary tree and one for
-          every node but the root when every inner node has more than two children
+          every node but the root when every inner node has more than two children; up to `pieces`
+          times as many
 
     Raises:
-        ValueError: as `Head`; a tree with another number of leaves.
+        ValueError: as `Head`; a tree with another number of leaves; `pieces` below 1.
 
     Cost, with S the mean number of rows scored on the way to a class and T the distinct rows that a
     batch touches, in multiply-adds: forward N S d, backward 2 N S d, step T (d + 1), predict at
     worst N R d; where all rows are scored, S = T = R.
     """
 
-    def __init__(self, in_features: int, num_classes: int, tree: Tree) -> None:
+    def __init__(self, in_features: int, num_classes: int, tree: Tree, pieces: int = 1) -> None:
         super().__init__(in_features, num_classes)
         if tree.num_classes != num_classes:
             raise ValueError(f"tree must have {num_classes} leaves, got {tree.num_classes}")
+        if pieces < 1:
+            raise ValueError(f"pieces must be at least 1, got {pieces}")
         self.tree = tree
         self.child_nodes: Tensor
         self.child_rows: Tensor
         self.path_nodes: Tensor
         self.path_slots: Tensor
-        children, rows, slots = _tables(tree)
+        self.level_parents: Tensor
+        self.level_slots: Tensor
+        self.class_places: Tensor
+        children, rows, slots = _tables(tree, pieces)
         paths = tree.paths().cpu()
         # Inner nodes are counted from 0; one more, whose only child is certain, fills short paths.
         nodes = torch.where(paths[:, 1:] >= 0, paths[:, 1:] - num_classes, len(children) - 1)
@@ -78,9 +94,15 @@ class TreeSoftmax(Head):
         tables |= {"path_nodes": nodes, "path_slots": taken}
         for name, table in tables.items():
             self.register_buffer(name, table.to(torch.get_default_device()))
-        self.scored = (rows >= 0).sum(dim=1)[nodes].sum(dim=1)
+        above, within, places, self.level_sizes = _levels(tree, slots, rows.size(1))
+        levels = {"level_parents": above, "level_slots": within, "class_places": places}
+        for name, table in levels.items():
+            self.register_buffer(name, table.to(torch.get_default_device()), persistent=False)
+        self.scored = (rows >= 0).sum(dim=(1, 2))[nodes].sum(dim=1)
         self.rows = nn.Linear(in_features, int((rows >= 0).sum()))
-        widest = nodes.size(1) * rows.size(1)
+        self.depth = nodes.size(1)
+        self.inner_nodes = self.rows.out_features // rows[0].numel()
+        widest = self.depth * rows[0].numel()
         self.all_rows = ROWS_PER_GATHER * widest >= self.rows.out_features or num_classes <= 256
         if not self.all_rows:
             keep_coalesced(self.rows.weight)
@@ -101,10 +123,10 @@ class TreeSoftmax(Head):
         return HeadOutput(output, -output.mean())
 
     def _gathered(self, input: Tensor, rows: Tensor) -> Tensor:
-        """Scores of the rows that exist, 0 for the others: (N, L, b) -> (N, L, b)."""
+        """Scores of the rows that exist, 0 for the others: (N, L, b, m) -> (N, L, b, m)."""
         real = rows >= 0
         chosen = rows[real]
-        per_sample = real.sum(dim=(1, 2))
+        per_sample = real.flatten(1).sum(dim=1)
         samples = torch.arange(len(rows), device=rows.device).repeat_interleave(per_sample)
         pairs = Pairs(chosen, samples, per_sample.cumsum(0) - per_sample, chosen.argsort())
         scores = pair_scores(input, self.rows.weight, self.rows.bias, pairs)
@@ -113,35 +135,21 @@ class TreeSoftmax(Head):
     def log_prob(self, input: Tensor) -> Tensor:
         """Log-probability of every class: (N, in_features) -> (N, num_classes)."""
         self.check_input(input)
-        scores = self.rows(input)[:, self.child_rows.clamp(min=0)]
-        decisions = _softmax_over_children(scores, self.child_rows).flatten(1)
-        taken = self.path_nodes * self.child_rows.size(1) + self.path_slots
-        log_prob = decisions.index_select(1, taken[:, 0])
-        for column in taken[:, 1:].unbind(dim=1):
-            log_prob = log_prob + decisions.index_select(1, column)
-        return log_prob
+        # A column per sample: what is picked out of the tree then lies side by side.
+        scores = self.rows(input).t().contiguous()[self.child_rows.clamp(min=0)]
+        decisions = _softmax_over_children(scores, self.child_rows.unsqueeze(3), dim=1)
+        decisions = decisions.flatten(0, 1)
+        level, levels = torch.zeros_like(decisions[:1]), []
+        for above, within in zip(
+            self.level_parents.split(self.level_sizes),
+            self.level_slots.split(self.level_sizes),
+            strict=True,
+        ):
+            level = level.index_select(0, above) + decisions.index_select(0, within)
+            levels.append(level)
+        return torch.cat(levels).index_select(0, self.class_places).t().contiguous()
 
-    def predict(self, input: Tensor, search: str = "exact") -> Tensor:
-        """The most probable class: exact, or for `search="greedy"` the end of a single descent."""
-        check_search(search)
-        self.check_input(input)
-        if search == "greedy":
-            return greedy_leaf(self._descent(input))
-        return self.topk(input, 1)[1].squeeze(1)
-
-    def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k most probable classes, exactly, best first: log-probabilities, classes, (N, k).
-
-        No gradient flows through the search.
-        """
-        self.check_input(input)
-        searchable = self.num_classes >= SEARCH_FROM and 1 <= k <= math.isqrt(self.num_classes)
-        if self.all_rows or not searchable or input.device.type != "cpu":
-            return super().topk(input, k)
-        width = max(2 * k, self.rows.out_features / (SEARCH_SHARE * self.child_rows.size(1)))
-        return search_or_score(self._descent(input), input, k, width, partial(super().topk, k=k))
-
-    def _descent(self, input: Tensor) -> Descent:
+    def descent(self, input: Tensor) -> Descent:
         """This head's tree, as the search wants it."""
         weight, bias = self.rows.weight, self.rows.bias
         features = input.to(weight.dtype)
@@ -149,7 +157,7 @@ class TreeSoftmax(Head):
         def expand(samples: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
             rows = self.child_rows[nodes - self.num_classes]
             clamped = rows.clamp(min=0).flatten()
-            owners = samples.repeat_interleave(rows.size(1))
+            owners = samples.repeat_interleave(rows[0].numel())
             scores = pair_dots(features, weight, clamped, owners) + bias[clamped]
             decisions = _softmax_over_children(scores.view(rows.shape), rows)
             return self.child_nodes[nodes - self.num_classes], decisions
@@ -196,23 +204,34 @@ class TreeSoftmax(Head):
         return products, min(total, batch_size * int(self.scored.max()))
 
 
-def _softmax_over_children(scores: Tensor, rows: Tensor) -> Tensor:
-    """Log-probability of each child, given its siblings' scores: (..., b), (..., b) -> (..., b)."""
-    scores = (
-        at_least_float32(scores)
-        .masked_fill(rows == ZERO_SCORE, 0)
-        .masked_fill(rows == NO_CHILD, -torch.inf)
-    )
-    return F.log_softmax(scores, dim=-1)
+def _softmax_over_children(scores: Tensor, rows: Tensor, dim: int = -2) -> Tensor:
+    """Log-probability of each child, given its siblings' scores.
+
+    Args:
+        scores: of all pieces, with the children along `dim` and their pieces along the next one.
+        rows: which row each piece has, to be broadcast with `scores`.
+        dim: from the front or the end; in the result, the children stay and the pieces are gone.
+    """
+    scores = at_least_float32(scores).masked_fill(rows == ZERO_SCORE, 0)
+    pieces = dim + 1
+    if scores.size(pieces) > 1:
+        # Finite, as a gradient has to come back through it.
+        lowest = torch.finfo(scores.dtype).min
+        scores = scores.masked_fill(rows <= NO_CHILD, lowest).logsumexp(pieces)
+    else:
+        scores = scores.squeeze(pieces)
+    exists = rows.select(pieces, 0) != NO_CHILD
+    return F.log_softmax(scores.masked_fill(~exists, -torch.inf), dim if dim >= 0 else dim + 1)
 
 
-def _tables(tree: Tree) -> tuple[Tensor, Tensor, Tensor]:
+def _tables(tree: Tree, pieces: int) -> tuple[Tensor, Tensor, Tensor]:
     """A tree as tables.
 
     Returns:
         children: children of each inner node, (inner + 1, b), 0 where there are fewer than b.
-        rows: the row of the weight that scores each child, (inner + 1, b), or `ZERO_SCORE`, or
-            `NO_CHILD`. The last line is a node that no class needs: its only child is certain.
+        rows: the rows of the weight that score each child, (inner + 1, b, pieces), or `ZERO_SCORE`,
+            `NO_CHILD`, `NO_PIECE`. The last line is a node that no class needs: its only child is
+            certain.
         slots: which child of its parent each node is, (num_nodes,).
     """
     parents = tree.parents.cpu()
@@ -221,18 +240,71 @@ def _tables(tree: Tree) -> tuple[Tensor, Tensor, Tensor]:
     parent = parents[by_parent] - tree.num_classes
     counts = torch.bincount(parent, minlength=inner)
     slot = torch.arange(by_parent.numel(), device="cpu") - (counts.cumsum(0) - counts)[parent]
-    # Two scores would decide nothing that their difference does not.
-    siblings = counts[parent]
-    scored = (siblings > 2) | ((siblings == 2) & (slot == 1))
-    row = torch.where(scored, scored.cumsum(0) - 1, ZERO_SCORE)
+    size = _leaves_below(tree)[by_parent].clamp(max=pieces)
+    # Two single scores would decide nothing that their difference does not.
+    most = torch.zeros(inner, dtype=torch.int64, device="cpu").scatter_reduce(
+        0, parent, size, "amax"
+    )
+    halved = (counts == 2) & (most == 1)
+    size[(halved[parent] & (slot == 0)) | (counts[parent] == 1)] = 0
+    first = (size.cumsum(0) - size).unsqueeze(1)
+    piece = torch.arange(pieces, device="cpu")
+    row = torch.where(piece < size.unsqueeze(1), first + piece, NO_PIECE)
+    row[size == 0, 0] = ZERO_SCORE
     width = int(counts.max())
     children = torch.zeros(inner + 1, width, dtype=torch.int64, device="cpu")
-    rows = torch.full((inner + 1, width), NO_CHILD, device="cpu")
+    rows = torch.full((inner + 1, width, pieces), NO_CHILD, device="cpu")
     children[parent, slot], rows[parent, slot] = by_parent, row
-    rows[inner, 0] = ZERO_SCORE
+    rows[inner, 0, 0] = ZERO_SCORE
     slots = torch.zeros_like(parents)
     slots[by_parent] = slot
     return children, rows, slots
+
+
+def _leaves_below(tree: Tree) -> Tensor:
+    """How many classes each node stands for: (num_nodes,)."""
+    parents = tree.parents.cpu()
+    counts = torch.zeros_like(parents)
+    node = torch.arange(tree.num_classes, device="cpu")
+    while node.numel():
+        counts += torch.bincount(node, minlength=counts.numel())
+        node = parents[node]
+        node = node[node >= 0]
+    return counts
+
+
+def _levels(tree: Tree, slots: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    """The nodes below the root, level by level.
+
+    Args:
+        tree: any tree.
+        slots: which child of its parent each node is, (num_nodes,).
+        width: most children of a node.
+
+    Returns:
+        above: each node's parent, as its place on the level above, (num_nodes - 1,).
+        within: each node as a child among all inner nodes' `width` each, (num_nodes - 1,).
+        places: where each class is among these nodes, (num_classes,).
+        sizes: of the levels.
+    """
+    parents = tree.parents.cpu()
+    depth, node = torch.zeros_like(parents), parents
+    while bool((node >= 0).any()):
+        depth += node >= 0
+        node = torch.where(node >= 0, parents[node], -1)
+    order = depth.argsort(stable=True)
+    places = torch.empty_like(order)
+    places[order] = torch.arange(order.numel(), device="cpu")
+    sizes = torch.bincount(depth)
+    first = sizes.cumsum(0) - sizes
+    below = order[1:]
+    above = parents[below]
+    return (
+        places[above] - first[depth[above]],
+        (above - tree.num_classes) * width + slots[below],
+        places[: tree.num_classes] - 1,
+        sizes[1:].tolist(),
+    )
 
 
 def on_tree(
@@ -242,32 +314,42 @@ def on_tree(
     branching: int = 2,
     counts: Sequence[float] | Tensor | None = None,
     examples: tuple[Tensor, Tensor] | None = None,
+    pieces: int = 1,
 ) -> Head:
     """Hierarchical softmax on the tree asked for: `Hierarchical` where it fits, else `TreeSoftmax`.
 
     Args:
         in_features: width d of the input.
         num_classes: number n of classes.
-        tree: "balanced"; "huffman", from `counts`; "superclass", CIFAR-100's; "learned", from
-            `examples`; a `Tree`; or a permutation of the classes, the order of a balanced tree's
-            leaves.
+        tree: "balanced"; "huffman", from `counts`; "superclass", CIFAR-100's; "learned", a balanced
+            tree from `examples`; "clustered", one that need not be balanced; a `Tree`; or a
+            permutation of the classes, the order of a balanced tree's leaves.
         branching: children of a node, in 2..n; n is the full softmax. A `Tree` has its own.
         counts: how often each class occurs, (n,); for "huffman" alone.
-        examples: features (M, d) and targets (M,); for "learned" alone.
+        examples: features (M, d) and targets (M,); for "learned" and "clustered" alone.
+        pieces: most linear scores of a branch; see `TreeSoftmax`.
 
     Raises:
         ValueError: as `Head`; an unknown tree, or one without what it is made from.
     """
-    for needs, given, option in (("huffman", counts, "counts"), ("learned", examples, "examples")):
-        if (given is not None) != (isinstance(tree, str) and tree == needs):
-            raise ValueError(f"tree={needs!r} and the option {option!r} need each other")
+    name = tree if isinstance(tree, str) else ""
+    for needs, given, option in (
+        (("huffman",), counts, "counts"),
+        (FROM_EXAMPLES, examples, "examples"),
+    ):
+        if (given is not None) != (name in needs):
+            trees = " or ".join(f"tree={tree!r}" for tree in needs)
+            raise ValueError(f"{trees} and the option {option!r} need each other")
     if isinstance(tree, Tree):
-        return TreeSoftmax(in_features, num_classes, tree)
-    if isinstance(tree, str) and tree == "huffman":
-        assert counts is not None
+        return TreeSoftmax(in_features, num_classes, tree, pieces)
+    if counts is not None:
         if len(counts) != num_classes:
             raise ValueError(f"counts must be {num_classes} numbers, got {len(counts)}")
-        return TreeSoftmax(in_features, num_classes, huffman(counts, branching))
+        return TreeSoftmax(in_features, num_classes, huffman(counts, branching), pieces)
+    if name == "clustered":
+        assert examples is not None
+        found = clustered(*examples, num_classes, branching)
+        return TreeSoftmax(in_features, num_classes, found, pieces)
     order: Tensor | None
     if not isinstance(tree, str):
         order = checked_order(tree, num_classes)
@@ -282,9 +364,10 @@ def on_tree(
         order = learned_order(*examples, num_classes)
     else:
         raise ValueError(
-            f"unknown tree {tree!r}; trees are: balanced, huffman, superclass, learned, a Tree, "
-            f"or a permutation of the classes"
+            f"unknown tree {tree!r}; trees are: balanced, huffman, superclass, learned, clustered, "
+            f"a Tree, or a permutation of the classes"
         )
-    if branching == 2 or num_classes < 2:
+    if (branching == 2 and pieces == 1) or num_classes < 2:
         return Hierarchical(in_features, num_classes, order)
-    return TreeSoftmax(in_features, num_classes, balanced(num_classes, branching, order))
+    shape = balanced(num_classes, branching, order)
+    return TreeSoftmax(in_features, num_classes, shape, pieces)

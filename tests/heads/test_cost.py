@@ -168,3 +168,13 @@ def test_the_dense_gradient_is_visible_in_the_bytes() -> None:
         assert growth("hierarchical", phase) < 1.6
         assert growth("hierarchical-dense", phase) > 25
     assert growth("hierarchical-dense", "forward") < 1.6
+
+
+def test_a_fused_step_moves_each_row_three_times() -> None:
+    """Read in the forward, read and written in the backward: what no update can do without."""
+    pytest.importorskip("numba", reason="needs the optional extra 'fast'")
+    shallow, deep = (heads.build("hierarchical-fused", FEATURES, n) for n in (2**10, 2**15))
+    row, slope = (FEATURES + 1) * 4, 4
+    for batch_size in (1, 4):
+        more = deep.cost("train", batch_size).bytes - shallow.cost("train", batch_size).bytes
+        assert more == batch_size * 5 * (3 * row + 2 * slope)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -131,3 +133,51 @@ def test_straight_through_has_the_samples_value_and_the_relaxed_gradient() -> No
         strict=True,
     ):
         torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("noise", ["gumbel", "normal"])
+@pytest.mark.parametrize("loss", ["log", "probability", "double-softmax"])
+def test_each_defect_is_what_it_says(noise: str, loss: str) -> None:
+    torch.manual_seed(0)
+    head = heads.build("gumbel", 6, 10, tau=0.7, noise=noise, loss=loss).double()
+    features, target = torch.randn(5, 6, dtype=torch.float64), torch.arange(5)
+    torch.manual_seed(1)
+    output, mean = head(features, target)
+    torch.manual_seed(1)
+    logits = head.linear(features)
+    drawn = gumbel_noise(logits) if noise == "gumbel" else torch.randn_like(logits)
+    likely = torch.softmax((logits + drawn) / 0.7, dim=1)
+    expected = {
+        "log": likely.log(),
+        "probability": likely,
+        "double-softmax": likely - likely.exp().sum(dim=1, keepdim=True).log(),
+    }[loss][range(5), target]
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(mean, -expected.mean())
+
+
+def test_the_double_softmax_loss_stays_above_its_floor() -> None:
+    head = heads.build("gumbel", 6, 10, loss="double-softmax")
+    with torch.no_grad():
+        head.linear.bias.copy_(1e4 * torch.nn.functional.one_hot(torch.tensor(3), 10))
+    loss = head(torch.zeros(4, 6), torch.full((4,), 3)).loss
+    assert loss.item() == pytest.approx(math.log(1 + 9 / math.e))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"noise": "uniform"}, r"noise must be one of \('gumbel', 'normal'\), got 'uniform'"),
+        ({"loss": "none"}, "loss must be one of .* got 'none'"),
+        ({"hard": True, "loss": "probability"}, "hard has a loss of its own"),
+    ],
+)
+def test_unknown_defects_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        heads.build("gumbel", 6, 10, **options)
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 4, 50])
+def test_annealing_on_a_device_is_annealing(step: int) -> None:
+    tau = Annealing(start=2.0, end=0.5, steps=4)
+    assert float(tau.on_device(torch.tensor(step))) == pytest.approx(tau(step))

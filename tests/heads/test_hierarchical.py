@@ -57,7 +57,7 @@ def test_padded_tree_leaks_the_share_of_unused_leaves(num_classes: int) -> None:
 
 def test_padded_tree_is_the_published_one() -> None:
     """Class y at node y + 127, parents (i - 1) // 2, counting the root as 0."""
-    rows, signs, _ = heap_path(torch.arange(100), 128)
+    rows, signs, _, _ = heap_path(torch.arange(100), 128)
     for target in range(100):
         node, published = target + 127, []
         while node > 0:
@@ -69,7 +69,7 @@ def test_padded_tree_is_the_published_one() -> None:
 
 @pytest.mark.parametrize("num_classes", [2, 3, 5, 6, 100, 1023, 1024, 1025])
 def test_every_node_decides_both_ways_and_every_path_starts_at_the_root(num_classes: int) -> None:
-    rows, signs, _ = heap_path(torch.arange(num_classes), num_classes)
+    rows, signs, _, _ = heap_path(torch.arange(num_classes), num_classes)
     for sign in (-1, 1):
         assert set(rows[signs == sign].tolist()) == set(range(num_classes - 1))
     assert (rows[:, 0] == 0).all()
@@ -79,7 +79,7 @@ def test_every_node_decides_both_ways_and_every_path_starts_at_the_root(num_clas
 @pytest.mark.parametrize("num_classes", [2, 3, 5, 6, 100, 1023, 1024, 1025])
 def test_from_left_to_right_the_rows_of_each_level_ascend(num_classes: int) -> None:
     """What lets the gradient be grouped without sorting."""
-    rows, _, places = heap_path(torch.arange(num_classes), num_classes)
+    rows, _, _, places = heap_path(torch.arange(num_classes), num_classes)
     level_by_level = rows[places.argsort()].t().flatten()
     assert (level_by_level.diff() >= 0).all()
 
@@ -92,7 +92,7 @@ def test_sparse_gradient_holds_the_rows_on_the_paths_and_no_others() -> None:
     assert gradient is not None
     assert gradient.is_sparse
     assert gradient.is_coalesced()
-    rows, _, _ = heap_path(target, 1000)
+    rows, _, _, _ = heap_path(target, 1000)
     assert gradient.indices()[0].tolist() == sorted(set(rows.flatten().tolist()))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import heads
 from heads import tree_softmax
-from heads.search import best_leaves
+from heads.search import SEARCH_SHARE, Descent, TreeHead, best_leaves
 
 every_tree = pytest.mark.parametrize(
     "options",
@@ -46,7 +46,7 @@ def test_search_finds_what_scoring_everything_finds(
     features = torch.randn(20, 16, dtype=torch.float64)
     with torch.no_grad():
         log_prob = head.log_prob(features)
-        sure, values, classes = best_leaves(head._descent(features), k, width=math.inf)
+        sure, values, classes = best_leaves(head.descent(features), k, budget=math.inf)
     assert sure.all()
     torch.testing.assert_close(values, log_prob.topk(k, dim=1).values)
     torch.testing.assert_close(log_prob.gather(1, classes), values)
@@ -61,29 +61,36 @@ def test_predict_and_topk_are_exact_where_they_search(options: dict[str, object]
 
 
 @every_tree
-@pytest.mark.parametrize("width", [2, 50])
-def test_a_search_never_expands_more_nodes_of_a_level_than_its_width(
-    options: dict[str, object], width: int
+@pytest.mark.parametrize("confidence", [0.01, 3.0, 10.0, 30.0])
+@pytest.mark.parametrize("k", [1, 2])
+def test_no_sample_is_searched_beyond_its_share_of_the_nodes(
+    options: dict[str, object], confidence: float, k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    head = make(options, 5000, 10.0)
-    expand, *rest = head._descent(torch.randn(20, 16, dtype=torch.float64))
-    most = 0
+    """Beam and search together, whether the search succeeds or is given up."""
+    head = make(options, 20_000, confidence)
+    assert isinstance(head, TreeHead)
+    spent = torch.zeros(20, dtype=torch.int64)
+    make_descent = head.descent
 
-    def counted(samples: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal most
-        most = max(most, int(samples.bincount().max()))
-        return expand(samples, nodes)
+    def counted(input: Tensor) -> Descent:
+        expand, *rest = make_descent(input)
 
-    sure, values, classes = best_leaves((counted, *rest), 1, width)
-    assert len(values) == len(classes) == int(sure.sum())
-    assert 0 < most <= width
+        def count(samples: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
+            spent.add_(samples.bincount(minlength=len(spent)))
+            return expand(samples, nodes)
+
+        return (count, *rest)
+
+    monkeypatch.setattr(head, "descent", counted)
+    head.topk(torch.randn(20, 16, dtype=torch.float64), k)
+    assert 0 < int(spent.max()) <= head.inner_nodes // SEARCH_SHARE
 
 
 @every_tree
 def test_sure_samples_are_searched_and_unsure_ones_are_not(options: dict[str, object]) -> None:
     features = torch.randn(20, 16, dtype=torch.float64)
-    assert best_leaves(make(options, 5000, 100.0)._descent(features), 1, width=50)[0].all()
-    assert not best_leaves(make(options, 5000, 0.01)._descent(features), 1, width=2)[0].any()
+    assert best_leaves(make(options, 5000, 100.0).descent(features), 1, budget=500)[0].all()
+    assert not best_leaves(make(options, 5000, 0.01).descent(features), 1, budget=20)[0].all()
 
 
 @every_tree
