@@ -1,4 +1,4 @@
-"""Imports torchvision's data sets, also beside a torch that cannot load its compiled operators."""
+"""Imports torchvision, also beside a torch that cannot load its compiled operators."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ def datasets() -> ModuleType:
             for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
                 del sys.modules[name]
     raise ImportError(f"torchvision misses more than {_MOST_OPERATORS} of its operators")
+
+
+def transforms() -> ModuleType:
+    """The module `torchvision.transforms`."""
+    datasets()
+    return importlib.import_module("torchvision.transforms")
 
 
 _libraries: list[torch.library.Library] = []  # a declaration ends with its library object

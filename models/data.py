@@ -1,4 +1,4 @@
-"""CIFAR-100 in memory, ready to index: through torchvision, or generated where it cannot be had."""
+"""Images in memory, ready to index: CIFAR-100, generated ones in its place, or a user's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import _torchvision
+from models import _torchvision, folders
 
 _NETWORK_SECONDS = 20.0
 """Without an answer for so long there is no network; torchvision itself would wait for ever."""
@@ -31,6 +31,10 @@ _NETWORK_ERRORS = (
     ConnectionError,
     TimeoutError,
 )
+
+
+TEST_SHARE = 0.2
+"""Of the images in class folders that come without a test split."""
 
 
 class DataError(Exception):
@@ -52,11 +56,18 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and targets at `index`: (B,) -> (B, 3, 32, 32) in channels-last, (B,)."""
+    def batch(self, index: Tensor, flipped: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images and targets at `index`: (B,) -> (B, 3, 32, 32) in channels-last, (B,).
+
+        Args:
+            index: which images, (B,).
+            flipped: which of them to mirror left to right, (B,) bool; None for none.
+        """
         # Selecting from a channels-last tensor would return a contiguous one. Seen as rows of
         # (32, 32, 3) the images are contiguous, and a batch is one copy.
         rows = self.images.permute(0, 2, 3, 1).index_select(0, index)
+        if flipped is not None:
+            rows = torch.where(flipped.view(-1, 1, 1, 1), rows.flip(2), rows)
         return rows.permute(0, 3, 1, 2), self.targets.index_select(0, index)
 
     def to(self, device: torch.device) -> Split:
@@ -77,6 +88,8 @@ class Dataset:
         test: the test images.
         stand_in: whether the images are generated, so that no accuracy means anything.
         reason: why they are generated; empty where they are not.
+        mean: of each colour of the training images, in 0..255; subtracted from all images.
+        deviation: of each colour of the training images; all images are divided by it.
     """
 
     name: str
@@ -87,6 +100,8 @@ class Dataset:
     test: Split
     stand_in: bool = False
     reason: str = ""
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    deviation: tuple[float, ...] = (1.0, 1.0, 1.0)
 
     @property
     def num_classes(self) -> int:
@@ -98,16 +113,37 @@ class Dataset:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
     def subset(self, train_images: int, test_images: int, seed: int = 0) -> Dataset:
-        """That many images of each split, drawn at random, as many of each class as of any other.
+        """That many images of each split, drawn at random, every class in its proportion.
 
         Raises:
             ValueError: a split has fewer images than asked for.
         """
         return replace(
             self,
-            train=_draw(self.train, train_images, seed),
-            test=_draw(self.test, test_images, seed),
+            train=_draw(self.train, train_images, seed)[0],
+            test=_draw(self.test, test_images, seed)[0],
         )
+
+    def held_out(self, share: float = 0.1, seed: int = 0) -> Dataset:
+        """The training images alone, some of them as test split: for choices that must not see it.
+
+        The normalisation stays as it is: its six numbers were taken over all training images.
+
+        Args:
+            share: of the training images that becomes the test split, in (0, 1); every class in
+                its proportion.
+            seed: of the choice.
+
+        Raises:
+            ValueError: `share` leaves a split without images.
+        """
+        count = round(share * len(self.train))
+        if not 0 < count < len(self.train):
+            raise ValueError(
+                f"share must leave both parts some of {len(self.train)} images, got {share}"
+            )
+        test, train = _draw(self.train, count, seed)
+        return replace(self, train=train, test=test)
 
 
 def root(option: str | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -116,13 +152,19 @@ def root(option: str | None, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def load(folder: Path) -> Dataset:
-    """CIFAR-100 from `folder`, downloaded into it when absent, else the stand-in for it.
+    """The images in `folder`: CIFAR-100's files, or any images in a folder per class.
 
-    The images are normalised: each colour to mean 0 and deviation 1 over the training images.
+    Where it has neither, CIFAR-100 is downloaded into it, and without a network the stand-in takes
+    its place. The images are normalised: each colour to mean 0 and deviation 1 over the training
+    images.
 
     Raises:
-        DataError: a file is damaged, or the folder can be neither read nor written.
+        DataError: a file is damaged, the folder can be neither read nor written, or as
+            `load_folder`.
     """
+    cifar = folder / _torchvision.datasets().CIFAR100.base_folder
+    if not cifar.is_dir() and folders.holds_images(folder):
+        return load_folder(folder)
     try:
         if not all(file.is_file() for file in _files(folder)):
             _refuse_damaged(folder)
@@ -135,6 +177,39 @@ def load(folder: Path) -> Dataset:
             f"data folder {folder}: {error.strerror or error}; "
             "choose one that can be read and written with --data or CIFAR100_ROOT"
         ) from error
+
+
+def load_folder(folder: Path, seed: int = 0) -> Dataset:
+    """Images in a folder per class, scaled to 32 x 32 pixels; see `folders.read`.
+
+    Args:
+        folder: has `train/` and `test/` (or `val/`), each with a folder per class; or the classes'
+            folders themselves, and a fifth of each class becomes the test split.
+        seed: of that choice.
+
+    Raises:
+        DataError: the folder cannot be used; the message says why.
+    """
+    try:
+        found = folders.read(folder)
+    except folders.FolderError as error:
+        raise DataError(str(error)) from error
+    train, test = found.train, found.test
+    if test is None:
+        dealt = _deal(train.targets, seed)
+        count = max(1, round(TEST_SHARE * len(dealt)))
+        test, train = (
+            folders.Pictures(train.pixels[part], train.targets[part])
+            for part in (dealt[:count], dealt[count:])
+        )
+    return _dataset(
+        name=folder.resolve().name,
+        classes=found.classes,
+        superclasses=(),
+        superclass_of=(),
+        train=(train.pixels, train.targets),
+        test=(test.pixels, test.targets),
+    )
 
 
 def stand_in(reason: str, per_class: int = 500, seed: int = 0) -> Dataset:
@@ -267,6 +342,7 @@ def _dataset(
     """The data set of these pixels, (N, 32, 32, 3) uint8, and targets, (N,) int64."""
     rows = [split.flatten(1).to(torch.float32) for split in (train[0], test[0])]
     deviation, mean = torch.std_mean(rows[0].view(-1, 3), dim=0)
+    deviation.clamp_(min=1.0)  # of images of a single colour
     images = []
     for split in rows:
         # Whole rows at a time, in place: broadcasting over runs of 3 colours takes twice as long.
@@ -281,18 +357,29 @@ def _dataset(
         test=Split(images[1], test[1]),
         stand_in=stand_in,
         reason=reason,
+        mean=tuple(mean.tolist()),
+        deviation=tuple(deviation.tolist()),
     )
 
 
-def _draw(split: Split, count: int, seed: int) -> Split:
-    """`count` images of `split` at random, each class as often as any other, give or take one."""
+def _draw(split: Split, count: int, seed: int) -> tuple[Split, Split]:
+    """`count` images of `split` at random, every class in its proportion, and the others."""
     if not 1 <= count <= len(split):
         raise ValueError(f"a subset must have 1..{len(split)} images, got {count}")
-    shuffled = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    targets = split.targets[shuffled]
-    # Deal the classes out in turns: first one image of every class, then a second of every class.
-    turn = torch.empty_like(targets)
-    for label in targets.unique():
-        of_label = targets == label
-        turn[of_label] = torch.arange(int(of_label.sum()))
-    return Split(*split.batch(shuffled[turn.argsort(stable=True)[:count]]))
+    dealt = _deal(split.targets, seed)
+    return Split(*split.batch(dealt[:count])), Split(*split.batch(dealt[count:]))
+
+
+def _deal(targets: Tensor, seed: int) -> Tensor:
+    """An order of the images, (N,), in which every beginning has its share of every class.
+
+    Of a class of k images, the i-th at random comes after the share (i - 1/2) / k of all images.
+    """
+    shuffled = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    ranked = targets.cpu()[shuffled]
+    place = torch.empty(len(targets), dtype=torch.float64)
+    for label in ranked.unique():
+        of_label = ranked == label
+        size = int(of_label.sum())
+        place[of_label] = (torch.arange(size) + 0.5).double() / size
+    return shuffled[place.argsort(stable=True)].to(targets.device)

@@ -1,4 +1,4 @@
-"""The training loop of the study: plain SGD, a test pass after every epoch, everything recorded."""
+"""The training loop of the study: a test pass after every epoch, everything recorded."""
 
 from __future__ import annotations
 
@@ -8,146 +8,42 @@ import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
+from heads.gumbel import Annealing
 from models import tinyvgg
+from models.config import Autocast, TrainingConfig
 from models.data import Dataset, Split
 from models.metrics import Metrics, measure
-from models.tinyvgg import Classifier, On
+from models.optimizers import build_optimizer, build_schedule
+from models.records import Epoch, Loss, TrainingRecord
+from models.steps import Captured, Eager, Steps, capturable, casting, draw_epoch
+from models.tinyvgg import Classifier
 
-SCHEMA = 1
+__all__ = [
+    "CheckpointError",
+    "Epoch",
+    "Loss",
+    "Observer",
+    "Silent",
+    "TrainingRecord",
+    "build_model",
+    "evaluate",
+    "train",
+]
+
 TEST_BATCH_SIZE = 100
 """Small enough for the activations to stay in a CPU's caches, and for heads of many classes."""
 
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What is trained, and how: with the data set, all that a result depends on.
-
-    Attributes:
-        head: a name of `heads.names()`.
-        head_options: options of that head.
-        channels: width of TinyVGG's convolutions.
-        padding: padding of TinyVGG's convolutions.
-        on: whether the head sits on the body's features or on 100 logits of them.
-        learning_rate: of plain SGD.
-        batch_size: images of a training step.
-        epochs: passes over the training images, at most.
-        patience: stop after so many epochs in a row without a new lowest training loss; None never
-            stops early. The training loss decides, because the test set must not.
-        seed: of the weights, of the noise in a head, and of the order of the batches, which is the
-            same for every head.
-        device: where to train, in torch's words.
-        threads: CPU threads of one operator.
-        loss_every: batches from one recorded loss to the next.
-    """
-
-    head: str
-    head_options: Mapping[str, Any] = field(default_factory=dict)
-    channels: int = 10
-    padding: int = 0
-    on: On = "features"
-    learning_rate: float = 0.01
-    batch_size: int = 32
-    epochs: int = 10
-    patience: int | None = None
-    seed: int = 0
-    device: str = "cpu"
-    threads: int = field(default_factory=torch.get_num_threads)
-    loss_every: int = 500
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "threads", "loss_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1 or None, got {self.patience}")
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Mean training loss over the batches since the previous entry; `batch` counts from 1."""
-
-    epoch: int
-    batch: int
-    loss: float
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch took and gave; the metrics are those of the test set."""
-
-    epoch: int
-    train_loss: float
-    test_loss: float
-    train_seconds: float
-    test_seconds: float
-    accuracy: float
-    top5: float
-    precision: float
-    recall: float
-    f1: float
-
-
-@dataclass(frozen=True)
-class TrainingRecord:
-    """All that is known of one training, at its end or on the way.
-
-    Attributes:
-        config: what was asked for.
-        dataset: facts of the data set, as the results folder has them.
-        started: when the training began, ISO 8601 in UTC.
-        seconds: time spent in it, over all its sessions.
-        status: "measured" once it has ended well.
-        reason: why it is not "measured".
-        losses: the training loss, every `loss_every` batches and at the end of every epoch.
-        epochs: one entry per epoch.
-        stopped_early: whether patience ended it.
-        final: the metrics after the last epoch of a training that ended well.
-    """
-
-    config: TrainingConfig
-    dataset: Mapping[str, Any]
-    started: str
-    seconds: float = 0.0
-    status: Literal["measured", "failed"] = "failed"
-    reason: str = "not started"
-    losses: tuple[Loss, ...] = ()
-    epochs: tuple[Epoch, ...] = ()
-    stopped_early: bool = False
-    final: Metrics | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as the results folder has it: JSON's own types only."""
-        config = {
-            "model": "TinyVGG",
-            "optimizer": "SGD",
-            "dtype": "float32",
-            **asdict(self.config),
-        }
-        return {
-            "schema": SCHEMA,
-            "head": config.pop("head"),
-            "seed": config.pop("seed"),
-            "status": self.status,
-            "reason": self.reason,
-            "started": self.started,
-            "seconds": self.seconds,
-            "dataset": dict(self.dataset),
-            "config": config,
-            "losses": [asdict(entry) for entry in self.losses],
-            "epochs": [asdict(entry) for entry in self.epochs],
-            "stopped_early": self.stopped_early,
-            "final": None if self.final is None else asdict(self.final),
-        }
+TEST_BATCH_SIZE_ON_ACCELERATOR = 2000
+"""Large enough to keep an accelerator busy."""
 
 
 class Observer(Protocol):
@@ -184,43 +80,41 @@ class _NotFiniteError(Exception):
     """A training loss is infinite or not a number."""
 
 
-def build_model(config: TrainingConfig, num_classes: int) -> Classifier:
-    """The model of `config`, drawn from torch's global generator, on the configured device."""
+def build_model(config: TrainingConfig, num_classes: int, steps: int = 1) -> Classifier:
+    """The model of `config`, drawn from torch's global generator, on the configured device.
+
+    Args:
+        config: what to build.
+        num_classes: number of classes.
+        steps: training steps of the whole training, which `annealing` is spread over.
+    """
+    options = dict(config.head_options)
+    if config.annealing is not None:
+        options["tau"] = Annealing(*config.annealing, steps)
     model = tinyvgg.build(
         config.head,
         num_classes,
         channels=config.channels,
         padding=config.padding,
         on=config.on,
-        **config.head_options,
+        **options,
     )
+    model.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(config.device)
 
 
-def build_optimizer(model: Classifier, learning_rate: float) -> torch.optim.Optimizer:
-    """Plain SGD. It takes the row-sparse gradients that some heads give; fused SGD would not."""
-    return torch.optim.SGD(model.parameters(), lr=learning_rate)
-
-
-def training_step(
-    model: Classifier, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor
-) -> Tensor:
-    """One step on one batch: the loss before it, (), detached."""
-    optimizer.zero_grad()
-    loss: Tensor = model(images, targets).loss
-    loss.backward()
-    optimizer.step()
-    return loss.detach()
-
-
-def evaluate(model: Classifier, split: Split, num_classes: int) -> tuple[Tensor, Tensor]:
+def evaluate(
+    model: Classifier, split: Split, num_classes: int, autocast: Autocast = "float32"
+) -> tuple[Tensor, Tensor]:
     """Mean loss, (), and the most probable classes of each image, best first, (N, at most 5)."""
     model.eval()
     total = torch.zeros((), dtype=torch.float64, device=split.targets.device)
     ranked = []
-    with torch.inference_mode():
+    on_cpu = split.targets.device.type == "cpu"
+    size = TEST_BATCH_SIZE if on_cpu else TEST_BATCH_SIZE_ON_ACCELERATOR
+    with torch.inference_mode(), casting(autocast, split.targets.device):
         for images, targets in zip(
-            split.images.split(TEST_BATCH_SIZE), split.targets.split(TEST_BATCH_SIZE), strict=True
+            split.images.split(size), split.targets.split(size), strict=True
         ):
             total += model(images, targets).loss * len(targets)
             ranked.append(model.topk(images, min(5, num_classes))[1])
@@ -264,6 +158,7 @@ class _State:
 
     model: Classifier
     optimizer: torch.optim.Optimizer
+    schedule: LRScheduler | None
     order: torch.Generator
     record: TrainingRecord
 
@@ -275,22 +170,32 @@ def _train(
     checkpoint: Path | None,
     timer: Callable[[], float],
 ) -> TrainingRecord:
-    device = torch.device(config.device)
-    model = build_model(config, dataset.num_classes)
+    length = config.epochs * -(-len(dataset.train) // config.batch_size)
+    model = build_model(config, dataset.num_classes, length)
+    captured = config.graphs and capturable(model)
+    optimizer = build_optimizer(model, config, capturable=captured)
     state = _State(
         model,
-        build_optimizer(model, config.learning_rate),
+        optimizer,
+        build_schedule(optimizer, config, length),
         torch.Generator().manual_seed(config.seed),
-        TrainingRecord(config, _facts(dataset), datetime.now(UTC).isoformat(timespec="seconds")),
+        TrainingRecord(
+            config,
+            _facts(dataset),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            head_multiply_adds=model.head.cost("train", config.batch_size).multiply_adds
+            / config.batch_size,
+        ),
     )
     if checkpoint is not None and checkpoint.exists():
         _restore(state, checkpoint)
-    dataset = dataset.to(device)
+    dataset = dataset.to(torch.device(config.device))
+    steps = (Captured if captured else Eager)(model, optimizer, dataset.train, config)
     before, started = state.record.seconds, timer()
 
     while state.record.status != "measured":
         try:
-            epoch, metrics = _epoch(state, dataset, observer, timer)
+            epoch, metrics = _epoch(state, steps, dataset, observer, timer)
         except _NotFiniteError as error:
             return replace(state.record, reason=str(error), seconds=before + timer() - started)
         state.record = _extend(state.record, epoch, metrics, before + timer() - started)
@@ -324,20 +229,26 @@ def _epochs_since_best(epochs: tuple[Epoch, ...]) -> int:
 
 
 def _epoch(
-    state: _State, dataset: Dataset, observer: Observer, timer: Callable[[], float]
+    state: _State,
+    steps: Steps,
+    dataset: Dataset,
+    observer: Observer,
+    timer: Callable[[], float],
 ) -> tuple[Epoch, Metrics]:
     """Train one epoch, recording its losses in `state.record`, and test."""
     config, number = state.record.config, len(state.record.epochs) + 1
     device, clock = dataset.train.targets.device, _synchronised(timer, dataset)
     began = clock()
-    order = torch.randperm(len(dataset.train), generator=state.order).to(device)
-    batches = order.split(config.batch_size)
+    draw = draw_epoch(len(dataset.train), config, state.order)
+    length = -(-len(dataset.train) // config.batch_size)
     # Summed on the device: reading every loss would make a GPU wait for the host at every batch.
     window = torch.zeros((), dtype=torch.float64, device=device)
     total, recorded = 0.0, 0
-    for batch, index in enumerate(batches, start=1):
-        window += training_step(state.model, state.optimizer, *dataset.train.batch(index))
-        if batch % config.loss_every == 0 or batch == len(batches):
+    for batch, loss in enumerate(steps.epoch(draw), start=1):
+        window += loss
+        if state.schedule is not None:
+            state.schedule.step()
+        if batch % config.loss_every == 0 or batch == length:
             mean = window.item() / (batch - recorded)
             _require_finite(mean, f"training loss of batches {recorded + 1} to {batch}", number)
             entry = Loss(number, batch, mean)
@@ -346,16 +257,16 @@ def _epoch(
             total += window.item()
             recorded = batch
             window.zero_()
-        observer.on_batch(number, batch, len(batches))
+        observer.on_batch(number, batch, length)
     trained = clock()
-    mean_loss, ranked = evaluate(state.model, dataset.test, dataset.num_classes)
+    mean_loss, ranked = evaluate(state.model, dataset.test, dataset.num_classes, config.autocast)
     tested = clock()
     test_loss = mean_loss.item()
     _require_finite(test_loss, "test loss", number)
     metrics = measure(dataset.test.targets, ranked, dataset.num_classes)
     epoch = Epoch(
         epoch=number,
-        train_loss=total / len(batches),
+        train_loss=total / length,
         test_loss=test_loss,
         train_seconds=trained - began,
         test_seconds=tested - trained,
@@ -381,6 +292,8 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
         "train_images": len(dataset.train),
         "test_images": len(dataset.test),
         "classes": list(dataset.classes),
+        "superclasses": list(dataset.superclasses),
+        "superclass_of": list(dataset.superclass_of),
     }
 
 
@@ -420,6 +333,7 @@ def _save(state: _State, file: Path) -> None:
         "record": state.record.to_json(),
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
+        "schedule": None if state.schedule is None else state.schedule.state_dict(),
         "order": state.order.get_state(),
         "random": _random_state(torch.device(state.record.config.device)),
     }
@@ -443,6 +357,11 @@ def _restore(state: _State, file: Path) -> None:
     _require_same(state.record.to_json(), record, file)
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
+    for group in state.optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"] = group["lr"].to(state.record.config.device)
+    if state.schedule is not None:
+        state.schedule.load_state_dict(content["schedule"])
     state.order.set_state(content["order"])
     _set_random_state(torch.device(state.record.config.device), content["random"])
     state.record = replace(
@@ -462,9 +381,9 @@ def _require_same(wanted: Mapping[str, Any], saved: Mapping[str, Any], file: Pat
     """Raise unless both records are of the same training."""
 
     def settings(record: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: record[key] for key in ("schema", "head", "seed", "dataset")} | dict(
-            record["config"]
-        )
+        return {
+            key: record[key] for key in ("schema", "head", "variant", "seed", "dataset")
+        } | dict(record["config"])
 
     ours, theirs = settings(wanted), settings(saved)
     other = [name for name in ours if name not in theirs or ours[name] != theirs[name]]

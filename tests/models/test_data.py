@@ -271,3 +271,50 @@ def test_cifar100_itself_is_read_right() -> None:
     superclass = dict(zip(dataset.classes, dataset.superclass_of, strict=True))
     assert dataset.superclasses[superclass["oak_tree"]] == "trees"
     assert [dataset.superclass_of.count(index) for index in range(20)] == [5] * 20
+
+
+@given(st.sampled_from([0.1, 0.25, 0.5]), st.integers(0, 3))
+def test_what_is_held_out_is_part_of_the_training_images(
+    tiny: Dataset, share: float, seed: int
+) -> None:
+    held = tiny.held_out(share, seed)
+    assert len(held.test) == round(share * len(tiny.train))
+    assert pairs(held.train).isdisjoint(pairs(held.test))
+    assert pairs(held.train) | pairs(held.test) == pairs(tiny.train)
+    of_each = held.test.targets.bincount(minlength=100)
+    assert of_each.max() - of_each.min() <= 1
+
+
+def test_what_is_held_out_depends_on_its_seed_only(tiny: Dataset) -> None:
+    first, again, other = (tiny.held_out(0.2, seed).test for seed in (0, 0, 1))
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0, 1e-6])
+def test_nothing_and_everything_cannot_be_held_out(tiny: Dataset, share: float) -> None:
+    with pytest.raises(ValueError, match="share must leave both parts some of 400 images"):
+        tiny.held_out(share)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.floats(0.05, 0.95))
+def test_every_class_is_drawn_in_its_proportion(sizes: list[int], share: float) -> None:
+    targets = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    split = Split(torch.zeros(len(targets), 3, 2, 2), targets)
+    count = max(1, round(share * len(targets)))
+    whole = Dataset("", ("",) * len(sizes), (), (), split, split)
+    drawn = whole.subset(count, count).train.targets.bincount(minlength=len(sizes))
+    expected = torch.tensor(sizes) * count / len(targets)
+    assert (drawn - expected).abs().max() <= 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 399), st.booleans()), min_size=1, max_size=8))
+def test_flipped_images_are_mirrored_left_to_right(
+    tiny: Dataset, chosen: list[tuple[int, bool]]
+) -> None:
+    index, flipped = (torch.tensor(column) for column in zip(*chosen, strict=True))
+    images, _ = tiny.train.batch(index, flipped)
+    for image, (place, mirrored) in zip(images, chosen, strict=True):
+        original = tiny.train.images[place].numpy()
+        assert np.array_equal(image.numpy(), original[:, :, ::-1] if mirrored else original)
+    assert images.is_contiguous(memory_format=torch.channels_last)
