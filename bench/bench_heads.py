@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import memory, tracing
 from bench.cells import Visit
+from bench.items import over
 from bench.session import Session
 from bench.workload import Workload
 from heads import Phase
 
 
+@over("scope,head,phase,classes,batch,replica,pass_index", lambda session: session.left("time"))
 def test_time(
     benchmark: BenchmarkFixture,
+    pytestconfig: pytest.Config,
     session: Session,
     scope: Any,
     head: str,
@@ -29,8 +33,10 @@ def test_time(
     with session.entry("time", Visit(cell, pass_index)) as figures:
         workload = session.workload(cell)
         session.watch.start()
-        measured = workload.measure(benchmark, phase, session.known_seconds(cell))
+        budget = float(pytestconfig.getoption("benchmark_max_time"))
+        measured = workload.measure(benchmark, phase, budget, session.known_seconds(cell))
         others_busy = session.watch.stop()
+        session.log.look()
         session.measured_seconds += measured.inside_seconds
         cost = workload.cost(phase)
         figures |= {
@@ -43,6 +49,7 @@ def test_time(
         }
 
 
+@over("scope,head,phase,classes,batch", lambda session: session.left("memory"))
 def test_memory(
     session: Session, scope: Any, head: str, phase: Phase, classes: int, batch: int
 ) -> None:
@@ -54,6 +61,7 @@ def test_memory(
         figures |= memory.measure(workload, phase)._asdict()
 
 
+@over("head", lambda session: session.traces_left())
 def test_trace(session: Session, head: str) -> None:
     """A profiler trace of TinyVGG's training steps with this head at CIFAR-100's 100 classes."""
     cell = session.cell("in-model", head, "train", classes=100, batch=32)

@@ -1,89 +1,57 @@
-"""The full training of TinyVGG on CIFAR-100, once per head: accuracy to go with the timings."""
+"""The training of TinyVGG, once per variant and seed: accuracy to go with the timings."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from functools import partial
 
 import pytest
-from torch.utils.tensorboard import SummaryWriter
 
-from bench.run import write_json
+from bench.items import over
+from bench.pool import CrashedError
 from bench.session import Session
-from models.tinyvgg import On
-from models.training import CheckpointError, Loss, TrainingConfig, TrainingRecord, train
-
-SITS_ON: dict[str, On] = {"hierarchical-padded": "logits"}
-"""The published hierarchical variant takes the 100 logits as its features."""
+from bench.trainings import Trainings, name_of, prepare
+from models.training import CheckpointError
 
 
-def test_training(session: Session, head: str, seed: int) -> None:
-    """Train one head; the record is kept whatever becomes of it."""
-    sweep, name = session.plan.sweep, f"{head}-seed{seed}"
-    config = TrainingConfig(
-        head=head,
-        on=SITS_ON.get(head, "features"),
-        epochs=sweep.epochs,
-        seed=seed,
-        device=session.plan.device,
-        threads=session.plan.threads,
-    )
-    checkpoint = session.run.checkpoint(name)
-    checkpoint.parent.mkdir(exist_ok=True)
-    with Follower(session, name, head) as follower:
-        assert session.dataset is not None  # else there would be no such item
+@pytest.fixture(scope="module")
+def trainings(session: Session, request: pytest.FixtureRequest) -> Iterator[Trainings]:
+    """Carries out all trainings that were asked for, from when the first one is."""
+    assert session.dataset is not None  # else there would be no such item
+    asked = {
+        item.callspec.id  # type: ignore[attr-defined]
+        for item in request.session.items
+        if item.path == request.path
+    }
+    plan, dataset = session.plan, session.dataset
+    with Trainings(
+        session.run,
+        session.display,
+        [c for c in session.trainings_left() if f"{c.variant}-{c.seed}" in asked],
+        dataset,
+        plan.jobs,
+        partial(prepare, plan, dataset.reason if dataset.stand_in else ""),
+        plan.training_weight,
+    ) as trainings:
+        yield trainings
+
+
+@over("variant,seed", lambda session: session.trainings_left())
+def test_training(session: Session, trainings: Trainings, variant: str, seed: int) -> None:
+    """Train one variant from one seed."""
+    (config,) = (c for c in session.plan.trainings() if (c.variant, c.seed) == (variant, seed))
+    here = session.plan.jobs == 1  # what other processes of this run use would count as others'
+    if here:
         session.watch.start()
-        try:
-            record = train(config, session.dataset, observer=follower, checkpoint=checkpoint)
-        except CheckpointError as error:
-            pytest.fail(str(error), pytrace=False)
+    try:
+        record = trainings.record(config)
+    except ValueError as error:  # such as a tree of superclasses, on data that has none
+        pytest.skip(f"{name_of(config)}: {error}")
+    except (CheckpointError, CrashedError) as error:
+        pytest.fail(f"{name_of(config)}: {error}", pytrace=False)
+    if here:
         session.watch.stop()
-    session.measured_seconds += sum(e.train_seconds + e.test_seconds for e in record.epochs)
-    write_json(session.run.training(name), record.to_json())
-    checkpoint.unlink(missing_ok=True)
+    seconds = sum(epoch.train_seconds + epoch.test_seconds for epoch in record.epochs)
+    session.measured_seconds += seconds / session.plan.jobs
     if record.status != "measured":
-        pytest.fail(f"{head}: {record.reason}", pytrace=False)
-
-
-class Follower:
-    """Shows a training in the terminal, keeps its record, writes its scalars for TensorBoard."""
-
-    def __init__(self, session: Session, name: str, head: str) -> None:
-        self._display = session.display
-        self._record_path = session.run.training(name)
-        self._writer = SummaryWriter(session.run.traces(head))
-        self._head = head
-        self._batches_done = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self._writer.close()
-
-    def on_batch(self, epoch: int, batch: int, batches: int) -> None:
-        """Move the bar now and then."""
-        self._batches_done = (epoch - 1) * batches + batch
-        if batch % 100 == 0:
-            self._display.running(f"training {self._head}: epoch {epoch}, batch {batch}/{batches}")
-
-    def on_loss(self, entry: Loss) -> None:
-        """A point of the training curve."""
-        self._writer.add_scalar("loss/train", entry.loss, self._batches_done)
-
-    def on_epoch(self, record: TrainingRecord) -> None:
-        """The record so far, a line in the terminal, and the points of the test curves."""
-        write_json(self._record_path, record.to_json())
-        last = record.epochs[-1]
-        for name in ("accuracy", "top5", "f1"):
-            self._writer.add_scalar(f"test/{name}", getattr(last, name), last.epoch)
-        self._writer.add_scalar("loss/test", last.test_loss, last.epoch)
-        self._display.say(
-            f"{self._head}: epoch {last.epoch}, loss {last.train_loss:.3f}, "
-            f"accuracy {last.accuracy:.1%}, {last.train_seconds:.1f} s"
-        )
+        pytest.fail(f"{name_of(config)}: {record.reason}", pytrace=False)

@@ -9,8 +9,9 @@ from itertools import product
 from typing import Literal, get_args
 
 from heads import Phase
+from models import pipelines, variants
 
-Scope = Literal["isolated", "in-model"]
+Scope = Literal["isolated", "in-model", "pipeline"]
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
@@ -27,8 +28,8 @@ class Cell:
     """One point of the grid: everything that decides what a measured number means.
 
     Attributes:
-        scope: the head alone on random features, or on top of TinyVGG.
-        head: a registered name.
+        scope: the head alone on random features, on top of TinyVGG, or a pipeline that feeds both.
+        head: a registered name; of a pipeline, its own.
         phase: what the clock sees.
         classes: size of the output.
         batch: samples per call.
@@ -81,9 +82,15 @@ class Sweep:
         passes: how many times the whole grid is measured.
         features: width of the isolated heads' input.
         phases: of the isolated cells.
-        trained: heads that are trained on CIFAR-100.
+        trained: variants that are trained; a head's name is one.
         epochs: passes over the training images.
-        train_images: images per training, or None for all 50,000.
+        train_images: images per training, or None for all of them.
+        seeds: trainings of each variant, each from a seed of its own.
+        channels: width of TinyVGG's convolutions in training, or None for the variant's own.
+        patience: epochs without a new lowest training loss that end a training, or None.
+        pipelines: input pipelines whose training steps are timed side by side.
+        split_steps: training steps per pass that are taken apart, in-model at the smallest batch
+            size; 0 for none.
         a_a: the head that is measured as two.
     """
 
@@ -95,6 +102,11 @@ class Sweep:
     trained: tuple[str, ...]
     epochs: int = 10
     train_images: int | None = None
+    seeds: int = 1
+    channels: int | None = None
+    patience: int | None = None
+    pipelines: tuple[str, ...] = ()
+    split_steps: int = 0
     features: int = 128
     phases: tuple[Phase, ...] = PHASES
     a_a: str = "softmax"
@@ -129,6 +141,8 @@ SWEEPS: dict[str, Sweep] = {
         model_classes=(100, 1_024, 16_384),
         passes=3,
         trained=PUBLISHED,
+        pipelines=pipelines.names(),
+        split_steps=5,
     ),
     "full": Sweep(
         heads=(*STANDARD, "gumbel-normal", "hierarchical-padded"),
@@ -137,6 +151,21 @@ SWEEPS: dict[str, Sweep] = {
         model_classes=(100, 1_024, 16_384, 262_144, 1_048_576),
         passes=5,
         trained=(*PUBLISHED, "gumbel", "hierarchical", "adaptive"),
+        pipelines=pipelines.names(),
+        split_steps=20,
+    ),
+    "study": Sweep(
+        heads=("softmax", "gumbel", "hierarchical"),
+        classes=(100,),
+        batches=(32,),
+        phases=("train",),
+        # Where the head takes half of the step lies within this grid for those that score all.
+        model_classes=(100, 1_024, 2_048, 4_096, 8_192, 16_384),
+        passes=5,
+        trained=variants.names(),
+        seeds=5,
+        pipelines=pipelines.names(),
+        split_steps=20,
     ),
     "peers": Sweep(
         heads=(

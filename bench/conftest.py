@@ -14,6 +14,7 @@ import pytest
 
 from bench import options, run
 from bench.display import Display, real_console
+from bench.items import items
 from bench.session import Session
 from models.data import DataError
 
@@ -39,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.benchmark_json is None:
         config.option.benchmark_json = session.run.new_benchmark_json()
     if session.plan.device.startswith("cuda"):
-        config.option.benchmark_timer = "bench.timing.synchronised"
+        config.option.benchmark_timer = "bench.timing.CudaInstant"
     config.option.no_header = True  # the report names the machine and all versions
     if config.option.tbstyle == "auto":
         config.option.tbstyle = "line"
@@ -85,8 +86,8 @@ def session(request: pytest.FixtureRequest) -> Session:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Turn the plan into items; what a resumed run has already is left out."""
     session = metafunc.config.stash[SESSION]
-    names, rows = session.items(metafunc.function.__name__)
-    metafunc.parametrize(names.split(","), rows, ids=["-".join(map(str, row)) for row in rows])
+    names, rows = items(metafunc.function, session)
+    metafunc.parametrize(names, rows, ids=["-".join(map(str, row)) for row in rows])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -151,7 +152,11 @@ def _label(item: pytest.Item) -> str:
     parameters = _parameters(item)
     words = [
         kind,
-        *(str(parameters[name]) for name in ("scope", "head", "phase") if name in parameters),
+        *(
+            str(parameters[name])
+            for name in ("scope", "head", "variant", "phase")
+            if name in parameters
+        ),
     ]
     if "classes" in parameters:
         words.append(f"n={parameters['classes']} batch={parameters['batch']}")
@@ -163,13 +168,11 @@ def _label(item: pytest.Item) -> str:
 def _weight(item: pytest.Item) -> float:
     """Rough seconds of an item on a small CPU: how much of the time left it stands for."""
     parameters = _parameters(item)
-    sweep = item.config.stash[SESSION].plan.sweep
+    plan = item.config.stash[SESSION].plan
     if "classes" in parameters:
         scores: float = parameters["classes"] * parameters["batch"]
-        return 0.1 + 2e-10 * scores * sweep.features
-    if "seed" in parameters:
-        return 2e-4 * sweep.epochs * (sweep.train_images or 50_000)
-    return 1.0
+        return 0.1 + 2e-10 * scores * plan.sweep.features
+    return plan.training_weight if "seed" in parameters else 1.0
 
 
 def _parameters(item: pytest.Item) -> dict[str, Any]:

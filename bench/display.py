@@ -34,7 +34,7 @@ class Display:
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._items = self._items_done = 0
-        self._weight = self._weight_done = 0.0
+        self._weight = self._weight_done = self._weight_begun = 0.0
         self._begin = self._spoke = 0.0
 
     def start(self, items: int, weight: float) -> None:
@@ -55,8 +55,9 @@ class Display:
             self._task = self._bar.add_task("", total=items, left="")
             self._bar.start()
 
-    def running(self, what: str) -> None:
-        """Say what runs now."""
+    def running(self, what: str, weight: float = 0.0) -> None:
+        """Say what runs now, and what weight of items that are not done yet is."""
+        self._weight_begun = weight
         left = self.time_left()
         if self._bar is not None:
             self._bar.update(self._task, description=what, left=left)
@@ -68,6 +69,7 @@ class Display:
         """Count one item as done."""
         self._items_done += 1
         self._weight_done += weight
+        self._weight_begun = max(0.0, self._weight_begun - weight)
         if self._bar is not None:
             self._bar.update(self._task, completed=self._items_done, left=self.time_left())
 
@@ -85,8 +87,9 @@ class Display:
 
     def time_left(self) -> str:
         """Estimate in words, from the share of weight done so far."""
-        if not self._weight_done:
+        done = self._weight_done + self._weight_begun
+        if not done:
             return ""
         elapsed = self._clock() - self._begin
-        left = elapsed * (self._weight - self._weight_done) / self._weight_done
+        left = elapsed * (self._weight - done) / done
         return f"{timedelta(seconds=round(max(left, 0.0)))} left"

@@ -1,4 +1,4 @@
-"""How much a machine was used by others while something was measured on it."""
+"""What disturbed the machine while something was measured on it: others' work, heat, its host."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import psutil
 BUSY = 0.1
 """From this share of the CPU on, what others use can be seen in the figures."""
 
+STOLEN = 0.02
+"""A host that has room for its guests takes nothing from them; this much is a busy one."""
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -17,14 +20,16 @@ class Usage:
 
     Attributes:
         all_seconds: CPU time that all cores had, idle included.
-        busy_seconds: CPU time that was used, or stolen by another virtual machine.
+        busy_seconds: CPU time that was used, or stolen by the host.
         own_seconds: CPU time that this process used.
+        stolen_seconds: CPU time that a virtual machine wanted and its host gave to others.
         swapped_bytes: memory moved between RAM and disk.
     """
 
     all_seconds: float
     busy_seconds: float
     own_seconds: float
+    stolen_seconds: float
     swapped_bytes: int
 
 
@@ -39,6 +44,7 @@ def usage() -> Usage:
         all_seconds=total,
         busy_seconds=total - times["idle"] - times.get("iowait", 0),
         own_seconds=own.user + own.system,
+        stolen_seconds=times.get("steal", 0.0),
         swapped_bytes=swap.sin + swap.sout,
     )
 
@@ -53,7 +59,7 @@ class Watch:
     def __init__(self, read: Callable[[], Usage] = usage) -> None:
         self._read = read
         self._begin = read()
-        self._all = self._others = 0.0
+        self._all = self._others = self._stolen = 0.0
         self.swapped_bytes = 0
 
     def start(self) -> None:
@@ -68,19 +74,27 @@ class Watch:
         others = max(0.0, end.busy_seconds - begin.busy_seconds - own)
         self._all += total
         self._others += others
+        self._stolen += end.stolen_seconds - begin.stolen_seconds
         self.swapped_bytes += end.swapped_bytes - begin.swapped_bytes
-        return min(1.0, others / total) if total > 0 else 0.0
+        return _share(others, total)
 
     @property
     def others(self) -> float:
-        """Share of the machine's CPU time that others used in all intervals together."""
-        return min(1.0, self._others / self._all) if self._all > 0 else 0.0
+        """Share of the CPU time that others used in all intervals together, theft included."""
+        return _share(self._others, self._all)
+
+    @property
+    def stolen(self) -> float:
+        """Share of the CPU time that the host gave to others in all intervals together."""
+        return _share(self._stolen, self._all)
 
     def advice(self) -> str:
         """What to tell the user, or nothing if the machine was quiet."""
         found = []
         if self.others >= BUSY:
             found.append(f"other programs used {self.others:.0%} of the CPU")
+        if self.stolen >= STOLEN:
+            found.append(f"the host gave {self.stolen:.0%} of the CPU to other virtual machines")
         if self.swapped_bytes:
             found.append(f"{self.swapped_bytes / 2**20:.0f} MiB were swapped")
         if not found:
@@ -89,3 +103,7 @@ class Watch:
             f"While measuring, {' and '.join(found)}: timings are slower and noisier than this "
             "machine can do. Close other programs and run again; compare ratios, not seconds."
         )
+
+
+def _share(part: float, whole: float) -> float:
+    return min(1.0, part / whole) if whole > 0 else 0.0

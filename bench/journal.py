@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bench.cells import Cell
 
-Kind = Literal["time", "memory"]
+Kind = Literal["time", "memory", "split", "search"]
 Status = Literal["measured", "skipped", "out-of-memory", "failed"]
 
 

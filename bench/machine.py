@@ -38,9 +38,28 @@ def _processor() -> Facts:
         size = cpu.get(f"{level}_cache_size")
         if isinstance(size, int):
             found[f"{level}_cache_bytes"] = size
+    found |= _caches(Path("/sys/devices/system/cpu/cpu0/cache"))
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor.exists():
         found["governor"] = governor.read_text().strip()
+    return found
+
+
+def _caches(folder: Path) -> Facts:
+    """Bytes of the caches that one core sees, as Linux knows them; elsewhere nothing.
+
+    cpuinfo asks the processor, which on a virtual machine may not tell the whole truth.
+    """
+    found: Facts = {}
+    for cache in sorted(folder.glob("index*")):
+        try:
+            level, kind, size = (
+                (cache / name).read_text().strip() for name in ("level", "type", "size")
+            )
+        except OSError:
+            continue
+        if kind != "Instruction" and size.endswith("K") and size[:-1].isdecimal():
+            found[f"l{level}{'_data' if level == '1' else ''}_cache_bytes"] = 1024 * int(size[:-1])
     return found
 
 
@@ -94,16 +113,24 @@ def _gpu() -> Facts:
         "gpu_l2_cache_bytes": properties.L2_cache_size,
         "gpu_multiprocessors": properties.multi_processor_count,
         "cuda": torch.version.cuda or "",
-        "driver": _nvidia_smi("driver_version"),
-        "gpu_clock_mhz": _nvidia_smi("clocks.current.sm"),
-        "gpu_clock_max_mhz": _nvidia_smi("clocks.max.sm"),
+        "driver": nvidia_smi("driver_version"),
+        "gpu_clock_mhz": nvidia_smi("clocks.current.sm"),
+        "gpu_clock_max_mhz": nvidia_smi("clocks.max.sm"),
     }
 
 
-def _nvidia_smi(query: str) -> str:
+def nvidia_smi(query: str) -> str:
+    """What the driver says of the current GPU: values separated by ", ", or "unknown"."""
+    # Its number counts all GPUs of the machine, torch's only those that the process may see.
+    uuid = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
     try:
         answer = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits", "--id=0"],
+            [
+                "nvidia-smi",
+                f"--query-gpu={query}",
+                "--format=csv,noheader,nounits",
+                f"--id=GPU-{uuid}",
+            ],
             capture_output=True,
             text=True,
             check=True,

@@ -14,7 +14,9 @@ import torch
 import heads
 from bench import peers
 from bench.cells import SWEEPS, Sweep
-from models.data import Dataset, load, root
+from models import variants
+from models.config import TrainingConfig
+from models.data import Dataset, load, root, stand_in
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class Plan:
         sweep: the grid after all overrides.
         seed: of the order of visits, the data and the training.
         device: `cpu` or `cuda`.
-        threads: torch's intra-op threads.
-        data: folder of CIFAR-100.
+        threads: torch's intra-op threads; trainings at once share them.
+        data: folder of CIFAR-100, or of images.
+        jobs: trainings at once.
     """
 
     name: str
@@ -36,19 +39,49 @@ class Plan:
     device: str
     threads: int
     data: str
+    jobs: int = 1
 
-    def load_dataset(self) -> Dataset | None:
-        """What the plan trains on: CIFAR-100, or its stand-in; None if it trains nothing.
+    def load_dataset(self, missing: str = "") -> Dataset | None:
+        """What the plan trains on: the data, or its stand-in; None if it trains nothing.
+
+        Args:
+            missing: why the data cannot be had, where that is known already.
 
         Raises:
             DataError: the files are damaged, or the folder cannot be written.
         """
         if not (self.sweep.trained and self.sweep.epochs):
             return None
-        dataset = load(Path(self.data))
+        dataset = stand_in(missing) if missing else load(Path(self.data))
         if (images := self.sweep.train_images) is None:
             return dataset
         return dataset.subset(min(images, len(dataset.train)), len(dataset.test))
+
+    def trainings(self) -> list[TrainingConfig]:
+        """What the plan trains: seed by seed, so that a run cut short has all variants alike."""
+        overrides: dict[str, Any] = {
+            name: value
+            for name in ("epochs", "channels", "patience")
+            if (value := getattr(self.sweep, name)) is not None
+        }
+        if not self.sweep.epochs:
+            return []
+        return [
+            variants.config(
+                name,
+                seed=seed,
+                device=self.device,
+                threads=max(1, self.threads // self.jobs),
+                **overrides,
+            )
+            for seed in range(self.seed, self.seed + self.sweep.seeds)
+            for name in self.sweep.trained
+        ]
+
+    @property
+    def training_weight(self) -> float:
+        """Rough seconds that one training adds to the run on a small CPU."""
+        return 2e-4 * self.sweep.epochs * (self.sweep.train_images or 50_000) / self.jobs
 
     def to_json(self) -> dict[str, Any]:
         """As kept in `run.json`."""
@@ -65,8 +98,8 @@ class Plan:
 
 
 OVERRIDES = (
-    "heads", "classes", "batches", "model_classes",
-    "features", "passes", "epochs", "train_images",
+    "heads", "classes", "batches", "model_classes", "features", "passes",
+    "trained", "epochs", "train_images", "seeds", "channels", "patience",
 )  # fmt: skip
 """Options that replace the field of the same name of the sweep."""
 
@@ -83,23 +116,39 @@ def add_to(parser: pytest.Parser) -> None:
         help=f"heads to measure and train, of: {', '.join(heads.names())}; "
         f"peers to measure beside them: {', '.join(peers.names())}",
     )
+    add(
+        "--train",
+        dest="trained",
+        type=_variants,
+        metavar="NAME,...",
+        help=f"variants to train, of: {', '.join(variants.names())}; any head's name is one too; "
+        "none trains nothing",
+    )
     for flag, least, text in (
         ("--classes", 2, "class counts of the isolated heads"),
         ("--batches", 1, "batch sizes"),
         ("--model-classes", 2, "class counts of the heads inside TinyVGG"),
     ):
-        add(flag, type=_list_of(_whole(least)), metavar="N,...", help=text)
+        add(flag, type=_list_of(whole(least)), metavar="N,...", help=text)
     for flag, least, text in (
         ("--features", 1, "width of the isolated heads' input"),
         ("--passes", 1, "times the whole grid is measured"),
         ("--epochs", 0, "epochs of each training; 0 trains nothing"),
         ("--train-images", 1, "train on this many images only"),
+        ("--seeds", 1, "trainings of each variant, from --seed on"),
+        ("--channels", 1, "width of TinyVGG's convolutions in training"),
+        ("--patience", 1, "end a training after so many epochs without a lower training loss"),
         ("--threads", 1, "CPU threads (default: as torch chooses)"),
     ):
-        add(flag, type=_whole(least), metavar="N", help=text)
-    add("--seed", type=_whole(0), default=0, help="of order, data and training (%(default)s)")
-    add("--device", type=_device, default="cpu", help="cpu, cuda or cuda:N (%(default)s)")
-    add("--data", metavar="DIR", help="folder of CIFAR-100 (default: $CIFAR100_ROOT, else data/)")
+        add(flag, type=whole(least), metavar="N", help=text)
+    add("--seed", type=whole(0), default=0, help="of order, data and training (%(default)s)")
+    add("--device", type=device, default="cpu", help="cpu, cuda or cuda:N (%(default)s)")
+    add("--jobs", type=whole(1), default=1, metavar="N", help="trainings at once (%(default)s)")
+    add(
+        "--data",
+        metavar="DIR",
+        help="folder of CIFAR-100 or of class folders (default: $CIFAR100_ROOT, else data/)",
+    )
     add("--results", metavar="DIR", default="results", help="where runs are kept (%(default)s/)")
     add("--resume", metavar="RUN", help="complete this run; 'latest' is the newest")
 
@@ -112,11 +161,10 @@ def plan(option: Callable[[str], Any]) -> Plan:
     """
     overrides = {name: value for name in OVERRIDES if (value := option(name)) is not None}
     if "heads" in overrides:
-        trains = SWEEPS[option("sweep")].trained
-        overrides["trained"] = tuple(
-            name for name in overrides["heads"] if trains and name not in peers.names()
-        )
         overrides["a_a"] = overrides["heads"][0]
+        if SWEEPS[option("sweep")].trained:
+            own = tuple(name for name in overrides["heads"] if name not in peers.names())
+            overrides.setdefault("trained", own)
     return Plan(
         name=option("sweep"),
         sweep=replace(SWEEPS[option("sweep")], **overrides),
@@ -124,10 +172,13 @@ def plan(option: Callable[[str], Any]) -> Plan:
         device=option("device"),
         threads=option("threads") or torch.get_num_threads(),
         data=str(root(option("data"))),
+        jobs=option("jobs"),
     )
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def whole(least: int) -> Callable[[str], int]:
+    """Parse a whole number of at least so much."""
+
     def parse(given: str) -> int:
         try:
             value = int(given)
@@ -144,8 +195,23 @@ def _list_of(parse: Callable[[str], int]) -> Callable[[str], tuple[int, ...]]:
     return lambda given: tuple(sorted({parse(part) for part in given.split(",")}))
 
 
+def _names(given: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in given.split(",")))
+
+
+def _variants(given: str) -> tuple[str, ...]:
+    if given == "none":
+        return ()
+    for name in (chosen := _names(given)):
+        try:
+            variants.config(name)
+        except ValueError as error:
+            raise ArgumentTypeError(str(error)) from None
+    return chosen
+
+
 def _heads(given: str) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(name.strip() for name in given.split(",")))
+    chosen = _names(given)
     for name in chosen:
         if name not in (*heads.names(), *peers.names()):
             known = ", ".join((*heads.names(), *peers.names()))
@@ -153,15 +219,16 @@ def _heads(given: str) -> tuple[str, ...]:
     return chosen
 
 
-def _device(given: str) -> str:
+def device(given: str) -> str:
+    """Parse a device that torch has."""
     try:
-        device = torch.device(given)
+        found = torch.device(given)
     except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
+        found = torch.device("meta")
+    if found.type not in ("cpu", "cuda"):
         raise ArgumentTypeError(f"must be cpu, cuda or cuda:N, got {given!r}")
     seen = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= seen:
+    if found.type == "cuda" and (found.index or 0) >= seen:
         raise ArgumentTypeError(
             f"{given}: torch sees {seen} CUDA devices; use cpu, "
             "or install a CUDA build of torch on a machine with a GPU"

@@ -6,22 +6,31 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
 
-from bench import machine, memory, peers, timing
+import heads
+from bench import condition, limits, machine, memory, peers, search, timing
 from bench.cells import Cell, Scope, Visit, grid, itinerary
 from bench.display import Display
 from bench.disturbance import Watch
 from bench.journal import Entry, Kind, Status
 from bench.options import Plan
 from bench.run import Run
+from bench.trainings import name_of
 from bench.workload import Workload
 from heads import Phase
+from models.config import TrainingConfig
 from models.data import Dataset
 from models.tinyvgg import TinyVGG
+
+Measured = Literal["time", "memory", "split", "search", "pipeline"]
+"""What a session measures; a line in the journal for every visit."""
+
+PIPELINE_BATCH = 32
+"""The published study's."""
 
 ATTEMPTS = 2
 """One kill may be anybody's; a cell during which the process is killed again is left out."""
@@ -49,6 +58,7 @@ class Session:
         self.display = display
         self.measured_seconds = 0.0
         self.watch = Watch()
+        self.log = condition.Log(plan.device)
         self._begin = time.monotonic()
         self._journal = run.journal
         # What failed may have been a passing trouble: a resumed run tries it again.
@@ -60,42 +70,54 @@ class Session:
         self._model_features = TinyVGG().out_features
         self.grid = grid(plan.sweep, self.cell)
 
-    def visits(self, kind: Kind) -> list[Visit]:
-        """What is to be measured, in this order: times in every pass, memory once."""
-        if kind == "time":
-            return list(itinerary(self.grid, self.plan.sweep.passes, self.plan.seed))
-        # Of what a library allocates for itself, torch's allocator knows nothing.
-        unique = [c for c in self.grid if c.replica == 0 and not peers.trainer(c.head)]
-        return list(itinerary(unique, 1, self.plan.seed))
-
-    def items(self, benchmark: str) -> tuple[str, list[tuple[Any, ...]]]:
-        """Parameter names and values of the test function `benchmark`, without what is finished."""
+    def visits(self, what: Measured) -> list[Visit]:
+        """What is to be measured, in this order, by an earlier session or by this one."""
         sweep = self.plan.sweep
-        match benchmark:
-            case "test_time":
-                names = "scope,head,phase,classes,batch,replica,pass_index"
-                rows = [
-                    (c.scope, c.head, c.phase, c.classes, c.batch, c.replica, visit.pass_index)
-                    for visit in self.visits("time")
-                    if (c := visit.cell) and ("time", c, visit.pass_index) not in self._finished
+        match what:
+            case "time":
+                return list(itinerary(self.grid, sweep.passes, self.plan.seed))
+            case "memory":
+                # Of what a library allocates for itself, torch's allocator knows nothing.
+                unique = [c for c in self.grid if c.replica == 0 and not peers.trainer(c.head)]
+                return list(itinerary(unique, 1, self.plan.seed))
+            case "split":
+                if not sweep.split_steps:
+                    return []
+                # At one batch size, or they would take as long as all the rest.
+                smallest = [c for c in self.grid if c.batch == min(sweep.batches)]
+                cells = [c for c in smallest if c.scope == "in-model" and c.head in heads.names()]
+                return list(itinerary(cells, sweep.passes, self.plan.seed))
+            case "search":
+                return [Visit(cell, 0) for cell in search.cells(self.grid)]
+            case "pipeline":
+                if self.dataset is None:
+                    return []
+                # In turns: what disturbs the machine meanwhile hits them alike.
+                classes, batch = self.dataset.num_classes, PIPELINE_BATCH
+                cells = [
+                    self.cell("pipeline", name, "train", classes, batch) for name in sweep.pipelines
                 ]
-                return names, rows
-            case "test_memory":
-                return "scope,head,phase,classes,batch", [
-                    (c.scope, c.head, c.phase, c.classes, c.batch)
-                    for visit in self.visits("memory")
-                    if (c := visit.cell) and ("memory", c, 0) not in self._finished
-                ]
-            case "test_trace":
-                heads = [h for h in sweep.trained if not any(self.run.traces(h).glob("*.json"))]
-                return "head", [(head,) for head in heads]
-            case "test_training":
-                return "head,seed", [
-                    (head, self.plan.seed)
-                    for head in sweep.trained
-                    if self.dataset and not self.run.is_trained(f"{head}-seed{self.plan.seed}")
-                ]
-        raise ValueError(f"no items for {benchmark}")
+                return [Visit(cell, index) for index in range(sweep.passes) for cell in cells]
+
+    def left(self, what: Measured) -> list[Visit]:
+        """The visits that are still to be made."""
+        kind: Kind = "time" if what == "pipeline" else what
+        return [v for v in self.visits(what) if (kind, v.cell, v.pass_index) not in self._finished]
+
+    def trainings_left(self) -> list[TrainingConfig]:
+        """The trainings that have not ended well yet."""
+        if self.dataset is None:
+            return []
+        return [c for c in self.plan.trainings() if not self.run.is_trained(name_of(c))]
+
+    def traces_left(self) -> list[Cell]:
+        """The cells of which there is no trace yet: one for each head that is trained."""
+        trained = dict.fromkeys(config.head for config in self.plan.trainings())
+        return [
+            self.cell("in-model", head, "train", classes=100, batch=32)
+            for head in trained
+            if not any(self.run.traces(head).glob("*.json"))
+        ]
 
     def cell(
         self, scope: Scope, head: str, phase: Phase, classes: int, batch: int, replica: int = 0
@@ -171,6 +193,7 @@ class Session:
 
     def record_start(self) -> None:
         """Write `run.json`, before anything is measured."""
+        facts = machine.facts(self.plan.device)
         self.run.write_facts(
             {
                 "started": _now(),
@@ -178,9 +201,9 @@ class Session:
                 "sweep": self.plan.name,
                 "seed": self.plan.seed,
                 "passes": self.plan.sweep.passes,
-                "planned": len(self.visits("time")) + len(self.visits("memory")),
+                "planned": sum(len(self.visits(what)) for what in get_args(Measured)),
                 "options": self.plan.to_json(),
-                "machine": machine.facts(self.plan.device),
+                "machine": facts | limits.measure(self.plan.device, facts),
                 "harness_seconds": timing.harness_seconds(timing.timer_of(self.plan.device)),
                 "dataset": self.dataset and _facts(self.dataset),
             }
@@ -193,20 +216,25 @@ class Session:
     def record_end(self, complete: bool) -> None:
         """Close `run.json` and say how well the measuring itself went."""
         wall = time.monotonic() - self._begin
+        self.log.note()
         self.run.forget_attempt()
         earlier = self.run.read_facts()
         self.record(
             finished=_now() if complete else None,
             wall_seconds=earlier.get("wall_seconds", 0) + wall,
             measured_seconds=earlier.get("measured_seconds", 0) + self.measured_seconds,
-            others_busy=self.watch.others,
-            swapped_bytes=self.watch.swapped_bytes,
+            others_busy=max(self.watch.others, earlier.get("others_busy", 0)),
+            stolen=max(self.watch.stolen, earlier.get("stolen", 0)),
+            swapped_bytes=self.watch.swapped_bytes + earlier.get("swapped_bytes", 0),
+            conditions=earlier.get("conditions", []) + self.log.to_json(),
+            throttled=condition.throttling(self.log.conditions) or earlier.get("throttled", ""),
         )
         self.display.say(
             f"{self.measured_seconds / wall:.0%} of {timedelta(seconds=round(wall))} "
-            "was spent inside measured code."
+            "was spent inside measured code; timing itself adds "
+            f"{1e6 * earlier.get('harness_seconds', 0):.2g} µs to a round."
         )
-        if advice := self.watch.advice():
+        for advice in filter(None, (self.watch.advice(), condition.advice(self.log.conditions))):
             self.display.say(advice, style="bold yellow")
         if not complete:
             self.display.say(f"To complete this run: tox -e bench -- --resume {self.run.path.name}")

@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 import heads
-from bench import peers, timing
+from bench import l2, peers, timing
 from bench.cells import Cell
 from heads import Cost, Head, Phase
 from models import tinyvgg
@@ -99,11 +99,28 @@ class Workload:
         self.input.grad = None
 
     def measure(
-        self, benchmark: BenchmarkFixture, phase: Phase, known_seconds: float = 0.0
+        self,
+        benchmark: BenchmarkFixture,
+        phase: Phase,
+        budget: float,
+        known_seconds: float = 0.0,
     ) -> timing.Timing:
-        """Time `phase`, which took `known_seconds` in an earlier pass, if there was one."""
-        clock = timing.timer_of(self.target.device.type)
-        return timing.measure(benchmark, self.prepare(phase), clock, known_seconds)
+        """Time `phase` for `budget` seconds; an earlier pass, if any, knew `known_seconds`."""
+        device = self.target.device.type
+        return timing.measure(
+            benchmark,
+            self.prepare(phase),
+            timing.timer_of(device),
+            budget,
+            known_seconds,
+            l2.of_current_device().flush(self.working_set(phase)) if device == "cuda" else None,
+        )
+
+    def working_set(self, phase: Phase) -> int:
+        """Bytes that one call of `phase` may find in a cache because the call before used them."""
+        parameters = sum(map(num_bytes, self.parameters))
+        cost = self.cost(phase)
+        return min(parameters, cost.bytes) if cost else parameters
 
     def cost(self, phase: Phase) -> Cost | None:
         """Counted work of `phase`, if the subject is one of our heads alone."""

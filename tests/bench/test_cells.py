@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import heads
 from bench import peers
 from bench.cells import HEAVY, HEAVY_PASSES, PHASES, SWEEPS, Cell, Sweep, grid, itinerary
+from models import pipelines, variants
 
 SWEEP = Sweep(
     heads=("softmax", "hierarchical"),
@@ -75,5 +76,11 @@ def test_order_follows_from_the_seed_and_differs_between_passes():
 def test_sweeps_name_heads_and_peers_that_exist(name):
     sweep = SWEEPS[name]
     assert set(sweep.heads) <= {*heads.names(), *peers.names()}
-    assert set(sweep.trained) <= set(heads.names())
+    assert set(sweep.trained) <= {*variants.names(), *heads.names()}
+    assert set(sweep.pipelines) <= set(pipelines.names())
     assert sweep.a_a in sweep.heads
+
+
+def test_the_study_trains_every_variant_from_five_seeds():
+    assert SWEEPS["study"].trained == variants.names()
+    assert SWEEPS["study"].seeds >= 5

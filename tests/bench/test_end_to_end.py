@@ -26,7 +26,7 @@ def test_every_head_is_trained_and_traced(finished, head):
     assert record["status"] == "measured"
     assert len(record["epochs"]) == 1
     assert list((headbench.path / "traces" / head).glob("*.pt.trace.json"))
-    assert list((headbench.path / "traces" / head).glob("events.out.tfevents.*"))
+    assert list((headbench.path / "traces" / f"{head}-seed0").glob("events.out.tfevents.*"))
 
 
 def test_stand_in_images_are_said_in_terminal_facts_and_record(finished):
@@ -34,6 +34,23 @@ def test_stand_in_images_are_said_in_terminal_facts_and_record(finished):
     assert "stand-in images" in output
     assert headbench.facts()["dataset"]["stand_in"] is True
     assert headbench.training("softmax")["dataset"]["stand_in"] is True
+
+
+def test_the_study_times_pipelines_in_turns_and_takes_steps_apart(headbench):
+    status, output, errors = headbench.run(
+        *("--sweep", "study", "--heads", "softmax", "--model-classes", "4", "--passes", "2"),
+        *("--train-images", "300", "--threads", "1", "-k", "test_pipeline or test_split"),
+    )
+    assert status == 0, output + errors
+    steps = [line for line in headbench.journal() if line["kind"] == "time"]
+    assert {line["cell"]["scope"] for line in steps} == {"pipeline"}
+    assert [line["cell"]["head"] for line in steps] == ["published-style", "ours"] * 2
+    splits = [line for line in headbench.journal() if line["kind"] == "split"]
+    assert [line["cell"]["classes"] for line in splits] == [4, 4]
+    for line in splits:
+        lengths = {len(seconds) for seconds in line["parts"].values()}
+        assert lengths == {headbench.facts()["options"]["sweep"]["split_steps"]}
+        assert line["flops_per_image"] > 0
 
 
 def test_pytest_benchmark_has_its_own_file_with_the_same_samples(finished):
@@ -54,6 +71,8 @@ def test_the_report_is_written_and_its_path_is_shown(finished):
     [
         (("--classes", "1"), "argument --classes: must be at least 2, got 1"),
         (("--heads", "nope"), "argument --heads: no head called 'nope'"),
+        (("--train", "nope"), "argument --train: unknown variant 'nope'"),
+        (("--jobs", "0"), "argument --jobs: must be at least 1, got 0"),
         (("--resume", "nope"), "no run called 'nope'"),
         (("--benchmark-disable",), "leave nothing to measure"),
     ],

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 
+import psutil
 import pytest
 
 KILLS = 4
@@ -24,6 +25,26 @@ def test_ctrl_c_ends_with_a_report_and_the_line_that_resumes(headbench, tiny):
     assert f"--resume {headbench.path.name}" in output.replace("\n", " ")
     assert list(headbench.folder.glob("reports/html/*.html"))
     assert "Traceback" not in output + errors
+
+
+def test_ctrl_c_ends_trainings_at_once_and_resuming_completes_them(headbench, tiny):
+    asked = (*tiny, "--epochs", "3", "--jobs", "2")
+    process = headbench.start(*asked, "-k", "test_training")
+    while not list(headbench.folder.glob("results/*/training/*.checkpoint")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    for one in (*psutil.Process(process.pid).children(recursive=True), process):
+        one.send_signal(signal.SIGINT)  # as a terminal does
+    output, errors = process.communicate()
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output + errors
+    assert "Traceback" not in output + errors
+
+    status, output, errors = headbench.run("--resume", "latest", "-k", "test_training")
+    assert status == 0, output + errors
+    for head in ("softmax", "hierarchical"):
+        assert headbench.training(head)["status"] == "measured"
+        assert len(headbench.training(head)["epochs"]) == 3
+    assert not list(headbench.path.glob("training/*.checkpoint"))
 
 
 def key(line):

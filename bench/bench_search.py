@@ -1,0 +1,27 @@
+"""Ways to a prediction of every tree head, raced on a fresh and on a trained model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from bench import search
+from bench.cells import Visit
+from bench.items import over
+from bench.session import Session
+from bench.timing import timer_of
+from bench.workload import Workload
+
+
+@over("head,classes,batch", lambda session: session.left("search"))
+def test_search(session: Session, head: str, classes: int, batch: int) -> None:
+    """How much time exactness costs a tree head, and how often greed goes wrong."""
+    cell = session.cell("isolated", head, "predict", classes, batch)
+    with session.entry("search", Visit(cell, 0)) as figures:
+        workload = session.workload(cell)
+        assert isinstance(workload, Workload)  # else there would be no such item
+        session.watch.start()
+        found = search.races(workload.head, batch, cell.device, timer_of(cell.device))
+        session.watch.stop()
+        for race in found.values():
+            session.measured_seconds += sum(map(sum, race.seconds.values()))
+        figures |= {model: asdict(race) for model, race in found.items()}

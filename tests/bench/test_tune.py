@@ -1,0 +1,114 @@
+"""The search: who goes on is who was best, and nothing is trained twice."""
+
+import json
+import random
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import tune
+from bench.tune import Book, Trial, draw, halve, rungs, space
+from models import variants
+from models.data import stand_in
+from models.training import train
+
+
+@given(candidates=st.integers(1, 500), epochs=st.integers(1, 500))
+def test_rounds_thin_out_candidates_as_they_grow_longer(candidates, epochs):
+    rounds = rungs(candidates, epochs)
+    assert rounds[0][0] == candidates
+    assert rounds[-1][1] == epochs
+    for (many, short), (few, longer) in pairwise(rounds):
+        assert few == many // 3 >= 1
+        assert 1 <= short == longer // 3
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.integers(1, 30))
+def test_the_best_of_a_noiseless_search_ends_first_and_everybody_is_listed_once(skills, epochs):
+    candidates = [{"number": number} for number in range(len(skills))]
+
+    def evaluate(chosen, epochs):
+        scores = [round(1e6 * skills[settings["number"]]) for settings in chosen]
+        return [Trial(s, epochs, score, 10**6) for s, score in zip(chosen, scores, strict=True)]
+
+    ranked = halve(candidates, rungs(len(candidates), epochs), evaluate)
+    assert ranked[0].accuracy == pytest.approx(max(skills), abs=1e-6)
+    assert sorted(trial.settings["number"] for trial in ranked) == list(range(len(skills)))
+    assert [t.epochs for t in ranked] == sorted((t.epochs for t in ranked), reverse=True)
+
+
+def test_a_failed_trial_is_the_worst():
+    trials = [Trial({}, 1, reason="no"), Trial({}, 1, right=0, images=10)]
+    assert max(trials, key=lambda trial: trial.accuracy) is trials[1]
+
+
+@pytest.mark.parametrize("name", ["softmax-tuned", "gumbel-tuned", "hierarchical-tuned"])
+def test_every_draw_is_a_training_that_can_be_asked_for(name):
+    base = variants.config(name)
+    chance = random.Random(1)
+    for _ in range(50):
+        settings = draw(space(base.head), base, chance)
+        config = variants.config(name, **settings)
+        assert json.loads(json.dumps(settings))["learning_rate"] == config.learning_rate
+
+
+def test_what_is_not_searched_stays_the_variants_own():
+    base = variants.config("hierarchical-tuned")
+    over = {name: space(base.head)[name] for name in ("weight_decay", "branching")}
+    assert draw(over, base, random.Random(0)).keys() == {"weight_decay", "head_options"}
+
+
+def test_draws_follow_from_the_seed():
+    base = variants.config("gumbel-tuned")
+    drawn = [draw(space(base.head), base, random.Random(seed)) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_training_is_found_again_also_beside_a_torn_line(tmp_path):
+    path = tmp_path / "folder" / "search.jsonl"
+    Book(path).add({"head": "softmax", "seed": 0}, {"right": 3})
+    with path.open("a") as file:
+        file.write('{"training": {"he')
+    assert Book(path).get({"seed": 0, "head": "softmax"}) == {"right": 3}
+    assert Book(path).get({"seed": 1, "head": "softmax"}) is None
+
+
+def test_a_trial_counts_the_right_images_of_a_training():
+    dataset = stand_in("a test", per_class=2)
+    threads = torch.get_num_threads()
+    config = variants.config("softmax", epochs=1, threads=1)
+    found = tune.carry_out(config, print, dataset=dataset)
+    torch.set_num_threads(threads)
+    assert found["right"] / found["images"] == train(config, dataset).final.accuracy
+    assert found["images"] == len(dataset.test)
+
+
+def test_a_head_that_cannot_be_built_fails_its_trial_with_the_reason():
+    dataset = stand_in("a test", per_class=1)
+    config = variants.config("hierarchical", head_options={"branching": 1}, threads=1)
+    assert "branching" in tune.carry_out(config, print, dataset=dataset)["reason"]
+
+
+def test_the_table_names_interval_or_reason():
+    shown = tune.table([Trial({"flips": True}, 9, 50, 100, 1.5), Trial({}, 1, reason="no")])
+    cells = [list(column.cells) for column in shown.columns]
+    assert cells[1] == ["50.0%", "-"]
+    assert cells[2] == ["40.4%-59.6%", "no"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--variant", "nope"], "unknown variant 'nope'"),
+        (["--over", "tau"], "no setting 'tau' for softmax; of: optimizer"),
+        (["--held-out", "1.5"], "--held-out must be a share between 0 and 1, got 1.5"),
+        (["--epochs", "0"], "must be at least 1, got 0"),
+    ],
+)
+def test_a_wrong_option_is_answered_in_one_line(arguments, complaint, capsys):
+    with pytest.raises(SystemExit):
+        tune.main(arguments)
+    assert complaint in capsys.readouterr().err
