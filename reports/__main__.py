@@ -1,4 +1,4 @@
-"""`python -m reports [RUN ...]`: renders runs, the newest one by default, and sums them up."""
+"""`python -m reports [RUN ...]`: a page per run (default: the newest), several side by side."""
 
 from __future__ import annotations
 
@@ -6,23 +6,35 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
-from reports import figures, html, summary
+from reports import figures, html, summary, together_page
 from reports.findings import find
 from reports.results import ResultsError, latest, load
+from reports.together import LETTERS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render, print the summary, and return the exit status."""
+    """Render, print the summaries, and return the exit status."""
     asked = _parser().parse_args(arguments)
     try:
-        for folder in [_folder(run, asked.results) for run in asked.runs or ["latest"]]:
+        folders = _distinct([_folder(run, asked.results) for run in asked.runs or ["latest"]])
+        runs = []
+        for folder in folders:
             findings = find(load(folder))
             page = asked.output / f"{findings.run.name}.html"
             _write(page, html.render(findings))
-            if asked.figure and (figure := html.overview(findings)):
-                figures.save(figure, page)
+            if asked.figure:
+                for name, figure in html.stills(findings).items():
+                    figures.save(figure, page.with_stem(f"{page.stem}{name}"))
             summary.show(findings, page)
+            runs.append(findings)
+        if len(runs) > 1:
+            title = _title([findings.run.name for findings in runs])
+            own = [f"{quote(findings.run.name)}.html" for findings in runs]
+            page = asked.output / f"{title}.html"
+            _write(page, together_page.render(runs, own, title))
+            print(f"side by side: {page}")
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -45,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for the pages; default: reports/html/",
     )
     parser.add_argument(
-        "--figure", action="store_true", help="write time against classes as .svg and .png too"
+        "--figure", action="store_true", help="write the main figures as .svg and .png too"
     )
     return parser
 
@@ -57,6 +69,26 @@ def _folder(run: str, results: Path) -> Path:
     if named is None:
         raise ResultsError(f"no run {run!r}: neither a folder nor the name of one under {results}/")
     return named
+
+
+def _distinct(folders: Sequence[Path]) -> Sequence[Path]:
+    """The folders, if each can have a page of its own beside the others."""
+    if len(folders) > len(LETTERS):
+        raise ResultsError(
+            f"{len(folders)} runs do not fit side by side: name {len(LETTERS)} or fewer"
+        )
+    names = [folder.resolve().name for folder in folders]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ResultsError(
+            f"two of the runs are called {twice!r}, and so would be their pages: name each run "
+            "once, or rename a folder"
+        )
+    return folders
+
+
+def _title(names: Sequence[str]) -> str:
+    first, *others = names
+    return f"{first}-and-{others[0] if len(others) == 1 else f'{len(others)}-others'}"
 
 
 def _write(page: Path, text: str) -> None:

@@ -16,6 +16,8 @@ PHASE_NAMES = {
     "train": "Training step",
     "predict": "Prediction",
 }
+# A sentence of more names than this is a table.
+MOST_NAMED = 5
 
 
 def sentences(findings: Findings) -> list[str]:
@@ -74,5 +76,7 @@ def _accuracy(findings: Findings) -> str:
     if not findings.trained or findings.run.stand_in:
         return ""
     ranked = sorted(findings.trained, key=lambda row: -row.accuracy.estimate)
-    parts = [f"{row.head} {units.share(row.accuracy.estimate)}" for row in ranked]
+    parts = [f"{row.variant} {units.share(row.accuracy.estimate)}" for row in ranked]
+    if (others := len(parts) - MOST_NAMED) > 1:
+        parts[MOST_NAMED:] = [f"and {others} more"]
     return f"Test accuracy after training: {', '.join(parts)}."

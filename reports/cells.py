@@ -88,6 +88,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     Passes agree in memory to the byte; where they do not, the largest counts.
     """
     cells: dict[Any, Cell] = {}
+    measured = (*run.heads, *run.pipelines)
     for place, passes in run.times.sort_values("pass").groupby(list(CELL), sort=False):
         last = passes.iloc[-1]
         cells[place] = replace(
@@ -105,7 +106,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             cells.values(),
             key=lambda c: (
                 SCOPES.index(c.scope),
-                run.heads.index(c.head),
+                measured.index(c.head),
                 PHASES.index(c.phase),
                 *(getattr(c, field) for field in CELL[3:]),
             ),

@@ -18,7 +18,7 @@ from reports.findings import Findings
 from reports.growth import Growth, Order, rank, reading
 from reports.results import Training
 from reports.statistics import Interval
-from reports.trained import accuracy, epoch_passes, over_seeds
+from reports.trained import accuracy_over_seeds, by_variant, epoch_passes
 
 Answer = Literal["supported", "contradicted", "inconclusive", "not tested"]
 
@@ -197,9 +197,9 @@ def _epochs(findings: Findings) -> Verdict:
     measured = NOTHING
     if softmax and gumbel:
         ratio = statistics.ratio(_epoch_seconds(gumbel), _epoch_seconds(softmax))
-        looks.append((f"epochs, {gumbel[0].head} over softmax", ratio))
+        looks.append((f"epochs, {gumbel[0].variant} over softmax", ratio))
         measured = " against ".join(
-            f"{units.seconds(statistics.median(_epoch_seconds(t)).estimate)} ({t[0].head})"
+            f"{units.seconds(statistics.median(_epoch_seconds(t)).estimate)} ({t[0].variant})"
             for t in (gumbel, softmax)
         )
     for head in VARIANTS["gumbel"]:
@@ -245,10 +245,10 @@ def _accuracy(head: str, published: float) -> Callable[[Findings], Verdict]:
             return Verdict("not tested", NOTHING, "It was not trained.")
         if findings.run.stand_in:
             return Verdict("not tested", NOTHING, "Stand-in images: their accuracy says nothing.")
-        found = over_seeds([t.final.confusion for t in trainings if t.final], accuracy)
+        found = accuracy_over_seeds([t.final.confusion for t in trainings if t.final])
         measured = (
             f"{units.share(found.estimate)} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-            f" ({trainings[0].head}, {_seeds(len(trainings))})"
+            f" ({trainings[0].variant}, {_seeds(len(trainings))})"
         )
         differs = next((d for t in trainings if (d := _deviation(t))), "")
         if differs:
@@ -273,10 +273,9 @@ def judge_accuracy(found: Interval, published: float, seeds: int) -> tuple[Answe
 
 
 def _variant(findings: Findings, head: str) -> list[Training]:
-    """Finished trainings of the head's published form, else of the next one."""
-    finished = [t for t in findings.run.trainings if t.final is not None and len(t.epochs)]
-    named = ([t for t in finished if t.head == name] for name in VARIANTS[head])
-    return next((found for found in named if found), [])
+    """Finished trainings of the head's published variant, else of the next one."""
+    finished = by_variant(findings.run.trainings)
+    return next((finished[name] for name in VARIANTS[head] if name in finished), [])
 
 
 def _deviation(training: Training) -> str:

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from scipy.stats import false_discovery_control
 
 from reports import statistics
 from reports.cells import join, scatter
 from reports.results import ResultsError, latest, load
-from reports.statistics import Change, Interval, Passes, Scatter
+from reports.statistics import Change, Interval, LogRatio, Passes, Scatter
 
 ROWS = 25
 """A terminal page; `--all` shows every cell."""
+
+THRESHOLD = 0.1
+"""What three passes on a machine that others share can resolve."""
+
+RATE = 0.05
+"""Of the cells called faster or slower, the share that may be called so wrongly."""
+
+STEADY = 0.03
+"""Two runs of one quiet machine agree within this share in the median over all cells."""
+
+BLOCKS = 5
+"""Parts that the rounds of a benchmark with one pass are cut into."""
 
 MACHINE = ("host", "cpu", "gpu", "threads", "torch")
 """Facts that make two runs incomparable as versions of one thing when they differ."""
@@ -54,25 +69,69 @@ class Comparison:
     change: Change
 
 
-def compare(old: Measured, new: Measured, threshold: float) -> list[Comparison]:
-    """Every cell that both sides have, slowest change first.
+@dataclass(frozen=True)
+class Compared:
+    """All cells that both sides have, slowest change first, and what they have in common.
 
-    The intervals are corrected for the number of cells (Bonferroni), so that the chance of calling
-    any of them changed when none is stays at 5 %.
+    Attributes:
+        shift: the factor that B's cells are slower by in the median.
+    """
+
+    cells: tuple[Comparison, ...]
+    shift: Interval
+
+    @property
+    def counts(self) -> Counter[Change]:
+        """How many cells changed, and how."""
+        return Counter(comparison.change for comparison in self.cells)
+
+    def agreeing(self, share: float) -> float:
+        """The share of the cells whose estimates agree within `share`."""
+        near = [abs(math.log(c.ratio.estimate)) <= math.log1p(share) for c in self.cells]
+        return sum(near) / len(near)
+
+
+def compare(old: Measured, new: Measured, threshold: float, relative: bool = False) -> Compared:
+    """Every cell that both sides have.
+
+    A cell is "slower" or "faster" where its ratio is certainly beyond the threshold: of those so
+    called, at most 5 % are so wrongly (Benjamini and Hochberg, Journal of the Royal Statistical
+    Society B 57, 1995), and where no cell changed by more than the threshold, the chance that any
+    is so called is at most 5 %. It is the "same" where the probability that it changed by no more
+    than the threshold is at least 95 %, given how seldom the other cells did; else "ambiguous".
 
     Args:
         old: side A.
         new: side B.
         threshold: relative differences within it do not count.
+        relative: whether to take the shift that all cells have in common for the machine's, and to
+            judge each cell beside it.
+
+    Raises:
+        ResultsError: they share no cell.
     """
     shared = [cell for cell in old.cells if cell in new.cells]
+    if not shared:
+        raise ResultsError(f"{old.name} and {new.name} have no cell in common")
     known = max(old.known, new.known, key=lambda side: side.variance)
-    confidence = 1 - 0.05 / max(1, len(shared))
-    found = []
-    for cell in shared:
-        ratio = statistics.ratio(new.cells[cell], old.cells[cell], known, confidence)
-        found.append(Comparison(cell, ratio, statistics.judge(ratio, threshold)))
-    return sorted(found, key=lambda comparison: -comparison.ratio.estimate)
+    measured = [statistics.log_ratio(new.cells[c], old.cells[c], known) for c in shared]
+    null = statistics.empirical_null(measured)
+    shift = math.log(null.shift.estimate) if relative else 0.0
+    judged = [replace(m, centre=m.centre - shift, error=m.error * null.inflation) for m in measured]
+    certain = false_discovery_control([one.p_within(threshold) for one in judged]) <= RATE
+    unchanged = statistics.probability_within(judged, threshold) >= 1 - RATE
+    found = [
+        Comparison(cell, one.interval(), _change(one, bool(beyond), bool(within)))
+        for cell, one, beyond, within in zip(shared, judged, certain, unchanged, strict=True)
+    ]
+    found.sort(key=lambda comparison: -comparison.ratio.estimate)
+    return Compared(tuple(found), null.shift)
+
+
+def _change(ratio: LogRatio, beyond: bool, within: bool) -> Change:
+    if beyond:
+        return "slower" if ratio.centre > 0 else "faster"
+    return "same" if within else "ambiguous"
 
 
 def read(path: Path) -> Measured:
@@ -97,19 +156,28 @@ def read(path: Path) -> Measured:
 
 
 def _pytest_benchmark(path: Path) -> Measured:
-    """Rounds of one benchmark are one pass: pytest-benchmark measures everything once."""
+    """pytest-benchmark measures everything once: blocks of rounds stand for passes.
+
+    Neighbouring rounds err alike, the means of long blocks hardly (the method of batch means). What
+    differs between two runs of a benchmark they cannot tell; `empirical_null` sees that.
+    """
     try:
         content = json.loads(path.read_text("utf-8"))
         cells = {
-            str(entry["fullname"]): (np.asarray(entry["stats"]["data"], dtype=float),)
+            str(entry["fullname"]): _blocks(np.asarray(entry["stats"]["data"], dtype=float))
             for entry in content["benchmarks"]
         }
+        known = statistics.scatter(cells.values())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResultsError(
             f"{path} is no output of pytest-benchmark with its data ({error!r}): write it with "
             "--benchmark-json or --benchmark-save-data"
         ) from None
-    return Measured(path.name, cells, Scatter(), {})
+    return Measured(path.name, cells, known, {})
+
+
+def _blocks(rounds: NDArray[np.float64]) -> Passes:
+    return np.array_split(rounds, max(1, min(BLOCKS, rounds.size // 2)))
 
 
 def differences(old: Measured, new: Measured) -> list[str]:
@@ -122,28 +190,48 @@ def differences(old: Measured, new: Measured) -> list[str]:
 
 
 def show(
-    old: Measured, new: Measured, found: Sequence[Comparison], rows: int, console: Console
+    old: Measured, new: Measured, found: Compared, rows: int, relative: bool, console: Console
 ) -> None:
-    """The counts, and the cells that changed most."""
+    """The counts, what the cells have in common, and those that changed most."""
     for difference in differences(old, new):
         console.print(f"[bold yellow]different machines[/] {escape(difference)}")
     table = Table(title=f"{escape(new.name)} over {escape(old.name)}", title_justify="left")
     table.add_column("cell", overflow="fold")
     table.add_column("time ratio", justify="right")
     table.add_column("change")
-    for comparison in [c for c in found if c.change != "same"][:rows]:
+    changed = [c for c in found.cells if c.change in ("slower", "faster")]
+    for comparison in changed[:rows]:
         ratio = statistics.show(comparison.ratio)
         table.add_row(escape(comparison.cell), escape(ratio), comparison.change)
-    console.print(table)
-    counts = Counter(comparison.change for comparison in found)
+    if changed:
+        console.print(table)
+    if len(changed) > rows:
+        console.print(f"... and {len(changed) - rows} more that changed: --all shows them.")
+    counts = found.counts
     console.print(
-        f"{len(found)} cells: "
+        f"{len(found.cells)} cells: "
         + ", ".join(f"{counts[c]} {c}" for c in ("faster", "slower", "same", "ambiguous"))
     )
+    agree = ", ".join(f"{found.agreeing(s):.0%} within {s:.0%}" for s in (0.05, 0.1, 0.2))
+    console.print(f"Medians agree: {agree}.")
+    console.print(escape(common(found.shift, relative)))
+
+
+def common(shift: Interval, relative: bool) -> str:
+    """What all cells have in common, in words."""
+    times = f"All cells together take {statistics.show(shift)} times as long (median)"
+    if relative:
+        return f"{times}; each is compared beside that."
+    if shift.high < 1 / (1 + STEADY) or shift.low > 1 + STEADY:
+        return (
+            f"{times}: that is the machine, or something that all of them use. --relative compares "
+            "each cell beside it."
+        )
+    return f"{times}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 1 if a cell became slower by more than the threshold, 2 on unusable input."""
+    """Exit status 1 if a cell certainly slowed by more than the threshold, 2 on unusable input."""
     parser = argparse.ArgumentParser(prog="python -m reports.compare", description=__doc__)
     parser.add_argument("old", metavar="RUN_A", help="results folder, run name, or .json file")
     parser.add_argument("new", metavar="RUN_B", help="the same, or 'latest'")
@@ -152,23 +240,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threshold",
         type=float,
-        default=0.05,
+        default=THRESHOLD,
         metavar="SHARE",
-        help="a regression is a slow-down beyond this share (%(default)s)",
+        help="differences up to this share do not count (%(default)s)",
+    )
+    parser.add_argument(
+        "--relative",
+        action="store_true",
+        help="take what all cells have in common for the machine's, and compare beside it",
     )
     asked = parser.parse_args(arguments)
     if not asked.threshold >= 0:
         parser.error(f"--threshold must be at least 0, got {asked.threshold}")
     try:
         old, new = (read(_path(name, asked.results)) for name in (asked.old, asked.new))
-        found = compare(old, new, asked.threshold)
-        if not found:
-            raise ResultsError(f"{old.name} and {new.name} have no cell in common")
+        found = compare(old, new, asked.threshold, asked.relative)
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    show(old, new, found, len(found) if asked.all else ROWS, Console())
-    return int(any(comparison.change == "slower" for comparison in found))
+    show(old, new, found, len(found.cells) if asked.all else ROWS, asked.relative, Console())
+    return int(found.counts["slower"] > 0)
 
 
 def _path(name: str, results: Path) -> Path:

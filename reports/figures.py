@@ -90,6 +90,11 @@ class Style:
     glyph: str
     dash: Any
 
+    @property
+    def hollow(self) -> bool:
+        """Every other head's marker is hollow: points of two heads may lie on each other."""
+        return self.index % 2 == 1
+
 
 @dataclass(frozen=True)
 class Series:
@@ -275,8 +280,7 @@ def _draw(
 
 
 def _fill(look: Style) -> str:
-    """Every other head's marker is hollow: points of two heads may lie on each other."""
-    return "none" if look.index % 2 else look.colour
+    return "none" if look.hollow else look.colour
 
 
 def _mark_axis(axes: Axes, at: Interval, look: Style) -> None:
@@ -341,7 +345,7 @@ def _name_lines(axes: Axes, ends: Sequence[tuple[float, str, str, Style]]) -> No
         return (y - low) / (high - low)
 
     rows = 2 if any(note for _, _, note, _ in ends) else 1
-    gap = 0.055 * rows + 0.01
+    gap = _name_height(rows) * axes.figure.dpi / axes.bbox.height
     ordered = sorted(ends, key=lambda end: end[0])
     places = [min(max(height(end[0]), 0.0), 1.0) for end in ordered]
     for index in range(1, len(places)):
@@ -381,16 +385,39 @@ def _name_lines(axes: Axes, ends: Sequence[tuple[float, str, str, Style]]) -> No
         )
 
 
+def _name_height(rows: int) -> float:
+    """Inches that a name of so many rows takes."""
+    return 0.132 * rows + 0.024
+
+
+def _panel_for(names: int, rows: int) -> tuple[Figure, Axes]:
+    """A panel high enough for so many names beside its lines."""
+    return _panel((PANEL[0], max(PANEL[1], _name_height(rows) * names / 0.8)))
+
+
+def _mean_curves(
+    curves: Iterable[tuple[str, np.ndarray, np.ndarray]],
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Variant -> x and the mean y over the seeds that came as far as the one that came farthest."""
+    groups: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for variant, x, y in curves:
+        if len(x):
+            groups.setdefault(variant, []).append((x, y))
+    found = {}
+    for variant, seeds in groups.items():
+        longest = max((x for x, _ in seeds), key=len)
+        found[variant] = longest, np.mean([y for x, y in seeds if len(x) == len(longest)], axis=0)
+    return found
+
+
 def loss_curves(trainings: Sequence[Training], looks: Mapping[str, Style]) -> Figure:
-    """Training loss against epochs; the loss is the mean over the batches since the last point."""
-    figure, axes = _panel()
+    """Training loss against epochs, mean over seeds; a point is that since the one before it."""
+    curves = _mean_curves((one.variant, *_loss_points(one)) for one in trainings)
+    figure, axes = _panel_for(len(curves), 1)
     with mpl.rc_context(SETTINGS):
-        ends: dict[str, tuple[float, str, str, Style]] = {}
-        for one in trainings:
-            look = looks[one.head]
-            x, y = _loss_points(one)
-            if not len(x):
-                continue
+        ends = []
+        for variant, (x, y) in curves.items():
+            look = looks[variant]
             axes.plot(
                 x,
                 y,
@@ -402,11 +429,11 @@ def loss_curves(trainings: Sequence[Training], looks: Mapping[str, Style]) -> Fi
             )
             finite = y[np.isfinite(y)]
             if len(finite):
-                ends[one.head] = (float(finite[-1]), one.head, "", look)
+                ends.append((float(finite[-1]), variant, "", look))
         axes.set_xlabel("epoch")
         axes.set_ylabel("training loss")
         axes.set_xlim(left=0)
-        _name_lines(axes, list(ends.values()))
+        _name_lines(axes, ends)
     return figure
 
 
@@ -422,41 +449,42 @@ def _loss_points(training: Training) -> tuple[np.ndarray, np.ndarray]:
 
 
 def accuracy_per_epoch(trainings: Sequence[Training], looks: Mapping[str, Style]) -> Figure:
-    """Accuracy on the test images after every epoch."""
-    figure, axes = _panel()
+    """Accuracy on the test images after every epoch, mean over seeds."""
+    curves = _mean_curves(
+        (one.variant, one.epochs["epoch"].to_numpy(), 100 * one.epochs["accuracy"].to_numpy())
+        for one in trainings
+    )
+    figure, axes = _panel_for(len(curves), 2)
     with mpl.rc_context(SETTINGS):
-        ends: dict[str, tuple[float, str, str, Style]] = {}
-        for one in trainings:
-            if not len(one.epochs):
-                continue
-            look = looks[one.head]
-            y = 100 * one.epochs["accuracy"].to_numpy()
+        ends = []
+        for variant, (x, y) in curves.items():
+            look = looks[variant]
             axes.plot(
-                one.epochs["epoch"],
+                x,
                 y,
                 color=look.colour,
                 linestyle=look.dash,
                 marker=look.marker,
                 markerfacecolor=_fill(look),
             )
-            ends[one.head] = (float(y[-1]), one.head, f"{y[-1]:.1f} %", look)
+            ends.append((float(y[-1]), variant, f"{y[-1]:.1f} %", look))
         axes.set_xlabel("epoch")
         axes.set_ylabel("test accuracy in %")
         axes.set_ylim(bottom=0)
         last = max([1, *(len(one.epochs) for one in trainings)])
         axes.set_xlim(0.5, last + 0.5)
         axes.xaxis.set_major_locator(FixedLocator(range(1, last + 1, math.ceil(last / 10))))
-        _name_lines(axes, list(ends.values()))
+        _name_lines(axes, ends)
     return figure
 
 
 def accuracy_against_time(rows: Sequence[Trained], looks: Mapping[str, Style]) -> Figure:
     """Final accuracy over the seconds it took: up and left is better."""
-    figure, axes = _panel()
+    figure, axes = _panel_for(len(rows), 1)
     with mpl.rc_context(SETTINGS):
         ends = []
         for row in rows:
-            look, share = looks[row.head], row.accuracy
+            look, share = looks[row.variant], row.accuracy
             axes.errorbar(
                 [row.total_seconds],
                 [100 * share.estimate],
@@ -471,7 +499,7 @@ def accuracy_against_time(rows: Sequence[Trained], looks: Mapping[str, Style]) -
                 elinewidth=1,
                 capsize=2,
             )
-            ends.append((100 * share.estimate, row.head, "", look))
+            ends.append((100 * share.estimate, row.variant, "", look))
         axes.set_xlim(0, 1.15 * max(row.total_seconds for row in rows))
         axes.set_ylim(bottom=0)
         axes.set_xlabel("training time in s, test passes left out")
@@ -480,8 +508,11 @@ def accuracy_against_time(rows: Sequence[Trained], looks: Mapping[str, Style]) -
     return figure
 
 
-def confusion(table: np.ndarray, most: float) -> Figure:
-    """Share of each true class (row) predicted as each class (column), up to `most`."""
+def confusion(table: np.ndarray, most: float, bounds: Sequence[int] = ()) -> Figure:
+    """Share of each true class (row) predicted as each class (column), up to `most`.
+
+    Lines are drawn before the classes in `bounds`.
+    """
     with mpl.rc_context(SETTINGS | {"axes.grid": False}):
         figure = Figure(figsize=(3.6, 3.2))
         axes = figure.add_axes((0.13, 0.14, 0.70, 0.80))
@@ -492,6 +523,9 @@ def confusion(table: np.ndarray, most: float) -> Figure:
             interpolation="none",
             aspect="auto",
         )
+        for bound in bounds:
+            axes.axhline(bound - 0.5, color="white", linewidth=0.4)
+            axes.axvline(bound - 0.5, color="white", linewidth=0.4)
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         bar = figure.add_axes((0.86, 0.14, 0.03, 0.80))

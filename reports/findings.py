@@ -24,7 +24,7 @@ class HeadRow:
     Attributes:
         step: seconds of a training step of the head alone, at `Findings.reference`.
         memory: of that step.
-        trained: None where the head was not trained.
+        trained: of the variant that bears the head's name; None where it was not trained.
     """
 
     head: str
@@ -159,7 +159,7 @@ class Findings:
     @cached_property
     def heads(self) -> tuple[HeadRow, ...]:
         """One row per head of the run."""
-        reached = {row.head: row for row in self.trained}
+        reached = {row.variant: row for row in self.trained}
         steps = {c.head: c for c in self.alone_at("train", self.batch, self.reference)}
         return tuple(
             HeadRow(

@@ -1,93 +1,108 @@
-"""One self-contained HTML page from a run's findings: no request to anywhere, light and dark."""
+"""A run's page: what each section says."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports import answer, claims, figures, traces, units
+from reports import (
+    adviser,
+    answer,
+    charts,
+    claims,
+    facts,
+    figures,
+    page,
+    pareto,
+    roofline,
+    search,
+    study_page,
+    traces,
+    units,
+)
 from reports.answer import PHASE_NAMES
 from reports.cells import Cell, Memory
 from reports.figures import Series, Style
 from reports.findings import Findings, Overtake
 from reports.growth import Growth, Order, reading
 from reports.notices import notices
-from reports.results import CELL, PHASES, Training
+from reports.results import PHASES, Training
 from reports.statistics import Interval
+from reports.superclasses import grouping
+
+# The sections of the page in the order of a reader's questions: the name of the partial template
+# (and of the section's anchor) and its title in the contents. A new section is a line here, a
+# template of that name, and an entry in `_context`.
+SECTIONS = (
+    ("answer", "Answer"),
+    ("adviser", "Your size"),
+    ("heads", "Heads"),
+    ("claims", "Claims"),
+    ("cost", "Cost"),
+    ("memory", "Memory"),
+    ("accuracy", "Accuracy against cost"),
+    ("training", "Training"),
+    ("model", "In the model"),
+    ("search", "Search"),
+    ("operators", "Operators"),
+    ("roofline", "Roofline"),
+    ("method", "Method and machine"),
+    ("missing", "What is missing"),
+    ("cells", "All cells"),
+)
 
 TOP_OPERATORS = 10
 MOST_CONFUSED = 5
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure in the page: its SVG and what stands under it."""
-
-    svg: str
-    caption: str
-
-
 def render(findings: Findings) -> str:
-    """The page. The same findings give the same text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("reports"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "seconds": units.seconds,
-        "bytes": units.num_bytes,
-        "share": units.share,
-        "interval": _seconds,
-        "percent": _percent,
-        "times": lambda ratio: f"{units.digits(ratio.estimate)}\u00d7",
-        "unbroken": lambda text: text.replace("log n", "log\u00a0n"),
-    }
-    script = environment.get_template("table.js").render()
-    looks = figures.styles(findings.run.heads)
-    return environment.get_template("report.html.j2").render(
-        **_page(findings, looks),
-        script=script,
-        # The page may run this one script and load nothing: what a name in a results folder might
-        # smuggle in could neither run nor call home.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    """The page of one run. The same findings give the same text."""
+    looks = figures.styles(findings.run.names)
+    return page.fill_in(
+        header="header.html.j2",
+        sections=SECTIONS,
+        title=findings.run.name,
+        document=charts.document([findings], looks, [findings.run.name]),
+        context=_context(findings, looks),
     )
 
 
-def overview(findings: Findings) -> Figure | None:
-    """The page's figure of time against classes as one picture; None where nothing was timed."""
-    lines = panels(findings)
-    if not lines:
-        return None
-    named = {PHASE_NAMES[phase]: series for phase, series in lines.items()}
-    machine = _mapping(findings.run.facts.get("machine"))
-    where = machine.get("gpu") or machine.get("cpu") or "unknown machine"
-    title = f"Output heads alone, batch {findings.batch}, {where}"
-    return figures.overview(named, figures.styles(findings.run.heads), title)
+def stills(findings: Findings) -> dict[str, Figure]:
+    """Figures for a paper or a README: what follows the run's name in the file's -> figure."""
+    looks = figures.styles(findings.run.names)
+    found = {}
+    if lines := panels(findings):
+        named = {PHASE_NAMES[phase]: series for phase, series in lines.items()}
+        where = facts.where(findings.run.facts) or "unknown machine"
+        title = f"Output heads alone, batch {findings.batch}, {where}"
+        found[""] = figures.overview(named, looks, title)
+    if steps := [cell for cell in findings.alone_at("train", findings.batch) if cell.memory]:
+        series = _exact_series(steps, lambda memory: memory.total)
+        found["-memory"] = figures.against_classes(series, looks, "bytes", units.num_bytes)
+    if findings.trained:
+        found["-accuracy"] = figures.accuracy_against_time(findings.trained, looks)
+    return found
 
 
-def _page(findings: Findings, looks: Mapping[str, Style]) -> dict[str, Any]:
+def _context(findings: Findings, looks: Mapping[str, Style]) -> dict[str, Any]:
     run = findings.run
     return {
         "run": run,
         "facts": run.facts,
-        "machine": _mapping(run.facts.get("machine")),
-        "options": _options(run.facts),
-        "dataset": _mapping(run.facts.get("dataset")),
+        "machine": facts.mapping(run.facts.get("machine")),
+        "options": facts.options(run.facts),
+        "dataset": facts.mapping(run.facts.get("dataset")),
         "looks": looks,
         "findings": findings,
         "phase_names": PHASE_NAMES,
         "notices": notices(findings),
         "answers": answer.sentences(findings),
+        "adviser": adviser.page(findings),
         "maps": _maps(findings),
         "claims": claims.check(findings),
         "costs": _costs(findings, looks),
@@ -96,28 +111,18 @@ def _page(findings: Findings, looks: Mapping[str, Style]) -> dict[str, Any]:
         "growths": _growths(findings),
         "memory": _memory(findings, looks),
         "training": _training(findings, looks),
+        "study": study_page.context(findings, looks),
         "in_model": _in_model(findings, looks),
         "operators": _operators(findings),
+        "searches": search.context(run),
+        "roofline": roofline.roofline(findings, looks),
         "missing": _missing(run.missing),
         "cells": findings.cells,
-        "csv": base64.b64encode(csv(findings.cells).encode()).decode(),
+        "charts": charts.charts([findings], [findings.run.name]),
+        "pareto": _pareto(findings, looks),
+        "joined": pareto.joined(findings),
+        "costs_of_accuracy": pareto.COSTS,
     }
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _seconds(value: Interval | None) -> str:
-    return "—" if value is None else units.seconds_interval(value)
-
-
-def _percent(value: Interval) -> str:
-    return f"{units.share(value.estimate)} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
-
-
-def _picture(figure: Figure, name: str, caption: str) -> Picture:
-    return Picture(figures.svg(figure, name, caption), caption)
 
 
 # --- where which head is fastest --------------------------------------------------------------
@@ -149,7 +154,7 @@ def panels(findings: Findings) -> dict[str, list[Series]]:
     return {phase: series for phase, series in found.items() if series}
 
 
-def _costs(findings: Findings, looks: Mapping[str, Style]) -> list[Picture]:
+def _costs(findings: Findings, looks: Mapping[str, Style]) -> list[page.Picture]:
     """A panel per phase, all on one scale."""
     lines = panels(findings)
     common = figures.axis_limits(one for series in lines.values() for one in series)
@@ -166,11 +171,11 @@ def _costs(findings: Findings, looks: Mapping[str, Style]) -> list[Picture]:
         drawn = figures.against_classes(
             series, looks, "seconds per batch", units.seconds, common, marks
         )
-        pictures.append(_picture(drawn, f"cost-{phase}", caption))
+        pictures.append(page.picture(drawn, f"cost-{phase}", caption))
     return pictures
 
 
-def _other_batches(findings: Findings, looks: Mapping[str, Style]) -> list[Picture]:
+def _other_batches(findings: Findings, looks: Mapping[str, Style]) -> list[page.Picture]:
     """The training step at every other batch size, points only."""
     batches = sorted({cell.batch for cell in findings.alone_at("train")} - {findings.batch})
     pictures = []
@@ -181,7 +186,7 @@ def _other_batches(findings: Findings, looks: Mapping[str, Style]) -> list[Pictu
         if series:
             drawn = figures.against_classes(series, looks, "seconds per batch", units.seconds)
             caption = f"Training step: time against number of classes, batch {batch}."
-            pictures.append(_picture(drawn, f"cost-train-{batch}", caption))
+            pictures.append(page.picture(drawn, f"cost-train-{batch}", caption))
     return pictures
 
 
@@ -240,7 +245,7 @@ def _by_head(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     return groups
 
 
-def _memory(findings: Findings, looks: Mapping[str, Style]) -> list[Picture]:
+def _memory(findings: Findings, looks: Mapping[str, Style]) -> list[page.Picture]:
     kinds: dict[str, tuple[Callable[[Memory], int], str]] = {
         "peak": (lambda memory: memory.peak, "peak of a training step above what was there before"),
         "total": (
@@ -250,7 +255,7 @@ def _memory(findings: Findings, looks: Mapping[str, Style]) -> list[Picture]:
     }
     steps = [cell for cell in findings.alone_at("train", findings.batch) if cell.memory]
     return [
-        _picture(
+        page.picture(
             figures.against_classes(_exact_series(steps, of), looks, "bytes", units.num_bytes),
             f"memory-{kind}",
             f"Memory: {what}, against number of classes, batch {findings.batch}.",
@@ -304,17 +309,6 @@ def _two_lines(shown: str) -> tuple[str, str]:
     return estimate, bracket.strip() + rest
 
 
-def _options(facts: Mapping[str, Any]) -> dict[str, str]:
-    """What was asked of the run, nested options under their parent's name."""
-    flat: dict[str, str] = {}
-    for name, value in _mapping(facts.get("options")).items():
-        inner = value if isinstance(value, dict) else {"": value}
-        for part, asked in inner.items():
-            shown = ", ".join(map(str, asked)) if isinstance(asked, list) else str(asked)
-            flat[f"{name} {part}".strip()] = shown
-    return flat
-
-
 # --- training ---------------------------------------------------------------------------------
 
 
@@ -324,26 +318,18 @@ def _training(findings: Findings, looks: Mapping[str, Style]) -> dict[str, Any]:
     pictures = []
     if any(len(t.losses) for t in trainings):
         pictures.append(
-            _picture(
+            page.picture(
                 figures.loss_curves(trainings, looks),
                 "loss",
-                "Training loss, each point the mean over the batches since the one before.",
+                "Training loss, mean over seeds and over the batches since the point before.",
             )
         )
     if any(len(t.epochs) for t in trainings):
         pictures.append(
-            _picture(
+            page.picture(
                 figures.accuracy_per_epoch(trainings, looks),
                 "epochs",
-                "Accuracy on the test images after every epoch.",
-            )
-        )
-    if findings.trained:
-        pictures.append(
-            _picture(
-                figures.accuracy_against_time(findings.trained, looks),
-                "pareto",
-                "Accuracy against the time it took: up and to the left is better.",
+                "Accuracy on the test images after every epoch, mean over seeds.",
             )
         )
     return {
@@ -355,27 +341,44 @@ def _training(findings: Findings, looks: Mapping[str, Style]) -> dict[str, Any]:
     }
 
 
+def _pareto(findings: Findings, looks: Mapping[str, Style]) -> page.Picture | None:
+    if not findings.trained:
+        return None
+    return page.picture(
+        figures.accuracy_against_time(findings.trained, looks),
+        "pareto",
+        "Accuracy against the time it took: up and to the left is better.",
+    )
+
+
 def _confusions(finished: Sequence[Training]) -> list[dict[str, Any]]:
-    """One matrix per head, of its first seed, all on one scale."""
-    first = {t.head: t for t in reversed(finished)}
-    shown = [t for t in finished if first[t.head] is t and t.final is not None]
+    """One matrix per variant, of its first seed, all on one scale."""
+    first = {t.variant: t for t in reversed(finished)}
+    shown = [t for t in finished if first[t.variant] is t and t.final is not None]
     most = max(
         (float(figures.row_shares(t.final.confusion).max()) for t in shown if t.final), default=0
     )
     return [
         {
-            "head": t.head,
+            "variant": t.variant,
             "seed": t.seed,
-            "picture": _picture(
-                figures.confusion(t.final.confusion, most or 1),
-                f"confusion-{index}",
-                f"Confusion matrix of {t.head}: share of each true class predicted as each class.",
-            ),
+            "picture": _confusion(t, t.final.confusion, most or 1, f"confusion-{index}"),
             "pairs": _most_confused(t),
         }
         for index, t in enumerate(shown)
         if t.final is not None
     ]
+
+
+def _confusion(training: Training, table: np.ndarray, most: float, name: str) -> page.Picture:
+    """The matrix, superclass by superclass where the data set has them."""
+    caption = f"Confusion matrix of {training.variant}: share of each true class predicted as each"
+    bounds: tuple[int, ...] = ()
+    if groups := training.superclass_of:
+        order, bounds = grouping(groups)
+        table = table[np.ix_(order, order)]
+        caption += "; lines part the superclasses"
+    return page.picture(figures.confusion(table, most, bounds), name, f"{caption}.")
 
 
 def _most_confused(training: Training) -> list[tuple[str, str, float]]:
@@ -391,14 +394,14 @@ def _most_confused(training: Training) -> list[tuple[str, str, float]]:
 
 
 def _per_class(finished: Sequence[Training]) -> dict[str, Any]:
-    """F1, precision and recall of every class, three columns per head (its first seed)."""
-    finals = {t.head: t.final.per_class for t in reversed(finished) if t.final is not None}
-    tables = {head: finals[head] for head in dict.fromkeys(t.head for t in finished)}
+    """F1, precision and recall of every class, three columns per variant (first seed)."""
+    finals = {t.variant: t.final.per_class for t in reversed(finished) if t.final is not None}
+    tables = {name: finals[name] for name in dict.fromkeys(t.variant for t in finished)}
     names = next((list(table["name"]) for table in tables.values()), [])
-    same = {head: table for head, table in tables.items() if list(table["name"]) == names}
+    same = {name: table for name, table in tables.items() if list(table["name"]) == names}
     columns = [table[metric] for table in same.values() for metric in ("f1", "precision", "recall")]
     return {
-        "heads": list(same),
+        "variants": list(same),
         "rows": [
             (name, [float(column.iloc[index]) for column in columns])
             for index, name in enumerate(names)
@@ -433,7 +436,7 @@ def _in_model(findings: Findings, looks: Mapping[str, Style]) -> dict[str, Any] 
             (head, whole, part, part.estimate / whole.estimate if part else None)
             for head, whole, part in rows
         ],
-        "picture": _picture(figures.share_of_step(rows, looks), "in-model", caption),
+        "picture": page.picture(figures.share_of_step(rows, looks), "in-model", caption),
         "features": (
             findings.alone.features if findings.alone else None,
             findings.in_model.features,
@@ -504,34 +507,3 @@ def _missing(missing: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _groups(table: pd.DataFrame, by: list[str]) -> Iterable[tuple[Any, pd.DataFrame]]:
     return table.groupby(by, sort=False)
-
-
-def csv(cells: Iterable[Cell]) -> str:
-    """Every cell in a line: median, interval, counts, memory and the raw samples.
-
-    Samples are in seconds, rounds separated by spaces, passes by semicolons.
-    """
-    rows = [
-        {field: getattr(cell, field) for field in CELL}
-        | {
-            f"seconds_{end}": getattr(cell.seconds, end) if cell.seconds else None
-            for end in ("low", "estimate", "high")
-        }
-        | {
-            "passes": len(cell.samples),
-            "rounds": cell.rounds,
-            "multiply_adds": cell.multiply_adds,
-            "bytes": cell.bytes,
-        }
-        | {
-            f"{part}_bytes": getattr(cell.memory, part) if cell.memory else None
-            for part in ("peak", "parameters", "gradients", "optimizer")
-        }
-        | {"samples": "; ".join(" ".join(f"{s:.9g}" for s in taken) for taken in cell.samples)}
-        for cell in cells
-    ]
-    table = pd.DataFrame(rows)
-    # Not float64, which would write a count as 1024.0 as soon as one cell has none.
-    whole = [str(name) for name in table.columns if str(name).endswith(("multiply_adds", "bytes"))]
-    table = table.astype(dict.fromkeys(whole, "Int64"))
-    return str(table.to_csv(index=False, lineterminator="\n"))

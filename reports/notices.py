@@ -13,6 +13,8 @@ from reports.findings import Findings
 NOISY = 0.2
 # From this share of the CPU on, what other programs use can be seen in the figures.
 BUSY = 0.1
+# A host that has room for its guests takes nothing from them.
+STOLEN = 0.02
 # Passes of a steady machine agree within this share in the median over all cells.
 STEADY = 0.1
 
@@ -47,6 +49,14 @@ def notices(findings: Findings) -> tuple[Notice, ...]:
                 "A busy machine",
                 f"while measuring, {disturbed}. Close other programs and measure again; until "
                 "then, believe ratios rather than seconds.",
+            )
+        )
+    if isinstance(throttled := facts.get("throttled"), str) and throttled:
+        found.append(
+            Notice(
+                "A throttled machine",
+                f"while measuring, {throttled}. Let it cool or look at its power limit, and "
+                "measure again; until then, believe ratios rather than seconds.",
             )
         )
     change = statistics.drift(cell.samples for cell in findings.cells if cell.samples)
@@ -86,6 +96,8 @@ def _disturbance(facts: Mapping[str, Any]) -> str:
     parts = []
     if isinstance(busy, float) and busy >= BUSY:
         parts.append(f"other programs used {units.share(busy)} of the CPU")
+    if isinstance(stolen := facts.get("stolen"), float) and stolen >= STOLEN:
+        parts.append(f"the host gave {units.share(stolen)} of the CPU to other virtual machines")
     if isinstance(swapped, int) and swapped > 0:
         parts.append(f"{units.num_bytes(swapped)} were swapped")
     return " and ".join(parts)

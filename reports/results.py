@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,12 @@ CELL = (
     "replica",
 )
 PHASES = ("forward", "backward", "step", "train", "predict")
-SCOPES = ("isolated", "in-model")
+SCOPES = ("isolated", "in-model", "pipeline")
 STATUSES = ("measured", "skipped", "out-of-memory", "failed")
 MEMORY = ("peak_bytes", "parameter_bytes", "gradient_bytes", "optimizer_bytes")
+PARTS = ("data", "forward", "head", "backward", "optimizer")
+METHODS = ("exact", "greedy", "all")
+MODELS = ("untrained", "trained")
 SHARES = ("accuracy", "top5", "precision", "recall", "f1")
 
 # Beyond 2**53 a JSON number no longer survives a float; no count of this format comes near.
@@ -67,11 +70,16 @@ class Training:
     """One training of TinyVGG with one head from one seed.
 
     Attributes:
+        variant: what the study calls this head under this recipe; the head's name in old records.
+        head_multiply_adds: of the head in a training step, per image, counted; None in old records.
+        greedy_misses: test images that a greedy descent answers otherwise than the exact search;
+            None where the head has no such search, and in old records.
         losses: columns epoch, batch, loss.
         epochs: columns epoch, train_loss, test_loss, train_seconds, test_seconds and the shares.
         final: None where the training failed; `reason` then says why.
     """
 
+    variant: str
     head: str
     seed: int
     status: str
@@ -83,11 +91,45 @@ class Training:
     epochs: pd.DataFrame
     stopped_early: bool
     final: Final | None
+    head_multiply_adds: float | None = None
+    greedy_misses: int | None = None
+
+    @property
+    def superclass_of(self) -> tuple[int, ...] | None:
+        """Of each class tested, the number of its superclass; None where there are none."""
+        found = self.dataset.get("superclass_of")
+        if (
+            not isinstance(found, list)
+            or self.final is None
+            or len(found) != len(self.final.confusion)
+            or not all(type(one) is int and 0 <= one < len(found) for one in found)
+        ):
+            return None
+        return tuple(found) or None
 
     @property
     def stand_in(self) -> bool:
         """Whether the images were generated, so that its accuracy says nothing."""
         return bool(self.dataset.get("stand_in", False))
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A tree head's ways to a prediction on one model: `METHODS` in turns, round by round.
+
+    Attributes:
+        seconds: method -> seconds per batch, (rounds,), as many for each.
+        scores: method -> scores computed per sample.
+        samples: how many samples were answered by both searches.
+        misses: how many of them greedy answers otherwise than exact.
+        right: how many the exact answer is right for.
+    """
+
+    seconds: Mapping[str, np.ndarray]
+    scores: Mapping[str, float]
+    samples: int
+    misses: int
+    right: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +142,15 @@ class Run:
         times: one row per cell and pass: the columns of `CELL`, pass, seconds (1-D array, one entry
             per round), iterations, warmup_seconds, multiply_adds, bytes.
         memory: one row per cell and pass: the columns of `CELL`, pass, and those of `MEMORY`.
+        splits: one row per cell and pass: the columns of `CELL`, pass, parts (each of `PARTS` ->
+            1-D array of seconds, one per step), flops_per_image (NaN where it was not counted).
+        searches: one row per cell and pass: the columns of `CELL`, pass, and for each of `MODELS`
+            a `Search`.
         missing: cells without figures: the columns of `CELL`, pass, kind, status, reason.
-        trainings: in the order of the run's heads, then by seed.
+        trainings: in the order in which the run named its variants, then by seed.
         traces: head -> its profiler traces.
         heads: every head that occurs, in the order in which the run named them.
+        pipelines: likewise, every pipeline of training steps that was timed.
         warnings: what was malformed, one line each.
     """
 
@@ -111,16 +158,29 @@ class Run:
     facts: Mapping[str, Any]
     times: pd.DataFrame
     memory: pd.DataFrame
+    splits: pd.DataFrame
+    searches: pd.DataFrame
     missing: pd.DataFrame
     trainings: tuple[Training, ...]
     traces: Mapping[str, tuple[Path, ...]]
     heads: tuple[str, ...]
+    pipelines: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """The folder's name: unlike the name written inside it, it is safe to build a path from."""
         return self.folder.name
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """What was trained, in the order in which the run named it."""
+        return tuple(dict.fromkeys(training.variant for training in self.trainings))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Heads, then variants that bear another name: whatever a figure has to tell apart."""
+        return tuple(dict.fromkeys((*self.heads, *self.variants)))
 
     @property
     def stand_in(self) -> bool:
@@ -168,42 +228,50 @@ def load(folder: Path) -> Run:
             f"(expected {SCHEMA}): render it with the headbench version that measured it"
         )
 
-    times, memory, missing = _journal(folder, warnings)
+    times, memory, splits, searches, missing = _journal(folder, warnings)
     trainings = tuple(_trainings(folder, warnings))
-    if not (len(times) or len(memory) or len(missing) or trainings):
+    if not (any(map(len, (times, memory, splits, searches, missing))) or trainings):
         raise ResultsError(
             f"{folder} holds no measurement: expected lines in journal.jsonl or training records"
         )
-    found = [*times["head"], *memory["head"], *missing["head"], *(t.head for t in trainings)]
-    heads = _ordered(found, facts)
+    found, pipelines = [t.head for t in trainings], list[str]()
+    for table in (times, memory, splits, searches, missing):
+        piped = table["scope"] == "pipeline"
+        found.extend(table["head"][~piped])
+        pipelines.extend(table["head"][piped])
+    heads = _ordered(found, facts, "heads")
+    variants = _ordered((t.variant for t in trainings), facts, "trained", "heads")
     return Run(
         folder=folder,
         facts=facts,
         times=times,
         memory=memory,
+        splits=splits,
+        searches=searches,
         missing=missing,
-        trainings=tuple(sorted(trainings, key=lambda t: (heads.index(t.head), t.seed))),
+        trainings=tuple(sorted(trainings, key=lambda t: (variants.index(t.variant), t.seed))),
         traces=_traces(folder, warnings),
         heads=heads,
+        pipelines=tuple(dict.fromkeys(pipelines)),
         warnings=tuple(warnings),
     )
 
 
-def _ordered(found: Sequence[str], facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """Heads that occur, in the order in which the run named them, then by name."""
+def _ordered(found: Iterable[str], facts: Mapping[str, Any], *options: str) -> tuple[str, ...]:
+    """Names that occur, in the order in which the run's `options` list them, then by name."""
     occurring = sorted(set(found))
-    asked = [head for head in _asked_heads(facts.get("options")) if head in occurring]
-    return tuple(dict.fromkeys([*asked, *occurring]))
+    asked = [name for option in options for name in _asked(facts.get("options"), option)]
+    return tuple(dict.fromkeys([*(name for name in asked if name in occurring), *occurring]))
 
 
-def _asked_heads(options: object) -> list[str]:
-    """The list under the first key `heads`, wherever in the options it stands."""
+def _asked(options: object, name: str) -> list[str]:
+    """The list under the first key `name`, wherever in the options it stands."""
     if not isinstance(options, dict):
         return []
-    heads = options.get("heads")
-    if isinstance(heads, list):
-        return [head for head in heads if isinstance(head, str)]
-    return next((found for value in options.values() if (found := _asked_heads(value))), [])
+    asked = options.get(name)
+    if isinstance(asked, list):
+        return [one for one in asked if isinstance(one, str)]
+    return next((found for value in options.values() if (found := _asked(value, name))), [])
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -330,16 +398,28 @@ def _mapping(record: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     return value
 
 
-def _seconds(record: Mapping[str, Any], field: str, least: int) -> np.ndarray:
+def _seconds(record: Mapping[str, Any], field: str, entries: int) -> np.ndarray:
+    """At least so many durations, all positive."""
+    return _durations(record, field, entries, lambda value: 0 < value < math.inf, "positive")
+
+
+def _durations(
+    record: Mapping[str, Any],
+    field: str,
+    entries: int,
+    holds: Callable[[float], bool],
+    expected: str,
+) -> np.ndarray:
     values = record.get(field)
     if (
         not isinstance(values, list)
-        or len(values) < least
+        or len(values) < entries
         or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        or not all(0 < v < math.inf for v in values)
+        or not all(holds(v) for v in values)
     ):
         raise ValueError(
-            f"{field}: expected a list of at least {least} positive numbers, got {_short(values)}"
+            f"{field}: expected a list of at least {entries} {expected} numbers, "
+            f"got {_short(values)}"
         )
     return np.array(values, dtype=np.float64)
 
@@ -370,13 +450,17 @@ def _cell(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
     """A journal line, checked field by field, as a flat row."""
-    kind = _text(record, "kind", ("time", "memory"))
+    kind = _text(record, "kind", ("time", "memory", "split", "search"))
     status = _text(record, "status", STATUSES)
     row = {**_cell(record), "pass": _count(record, "pass"), "kind": kind, "status": status}
     if status != "measured":
         return row | {"reason": _text(record, "reason")}
     if kind == "memory":
         return row | {field: _count(record, field) for field in MEMORY}
+    if kind == "split":
+        return row | _split(record)
+    if kind == "search":
+        return row | {model: _search(_mapping(record, model)) for model in MODELS}
     counted = {
         field: float("nan") if record.get(field) is None else _count(record, field)
         for field in ("multiply_adds", "bytes")
@@ -392,8 +476,42 @@ def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _journal(folder: Path, warnings: list[str]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Times, memory, missing cells; of a cell journalled twice in a pass, the last line counts."""
+def _split(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the time of training steps went: all parts of as many steps."""
+    given = _mapping(record, "parts")
+    parts = {
+        part: _durations(given, part, 1, lambda value: 0 <= value < math.inf, "non-negative")
+        for part in PARTS
+    }
+    if len({len(taken) for taken in parts.values()}) > 1:
+        raise ValueError("parts: expected as many steps in each")
+    counted = record.get("flops_per_image")
+    return {
+        "parts": parts,
+        "flops_per_image": math.nan if counted is None else _count(record, "flops_per_image", 1),
+    }
+
+
+def _search(race: Mapping[str, Any]) -> Search:
+    """A race: every method in every round, and what came of it."""
+    seconds, scores = _mapping(race, "seconds"), _mapping(race, "scores")
+    taken = {method: _seconds(seconds, method, 1) for method in METHODS}
+    if len({len(rounds) for rounds in taken.values()}) > 1:
+        raise ValueError("seconds: expected as many rounds of each method")
+    samples = _count(race, "samples", 1)
+    return Search(
+        seconds=taken,
+        scores={method: _number(scores, method) for method in METHODS},
+        samples=samples,
+        misses=int(_number({"misses": _count(race, "misses")}, "misses", 0, samples)),
+        right=int(_number({"right": _count(race, "right")}, "right", 0, samples)),
+    )
+
+
+def _journal(
+    folder: Path, warnings: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Times, memory, splits, searches, missing; of a cell twice in a pass, the last line counts."""
     lines = _read(folder, folder / "journal.jsonl", warnings).split(b"\n")
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     malformed: list[str] = []
@@ -432,6 +550,8 @@ def _journal(folder: Path, warnings: list[str]) -> tuple[pd.DataFrame, pd.DataFr
             measured("time"), "seconds", "iterations", "warmup_seconds", "multiply_adds", "bytes"
         ),
         table(measured("memory"), *MEMORY),
+        table(measured("split"), "parts", "flops_per_image"),
+        table(measured("search"), *MODELS),
         table(lambda row: row["status"] != "measured", "kind", "status", "reason"),
     )
 
@@ -473,8 +593,11 @@ def _training(record: Mapping[str, Any]) -> Training:
         for row in _rows(record, "epochs")
     ]
     final = record.get("final")
+    head, counted = _name(record, "head"), record.get("head_multiply_adds")
+    missed = record.get("greedy_misses")
     return Training(
-        head=_name(record, "head"),
+        variant=_name(record, "variant") if "variant" in record else head,
+        head=head,
         seed=_count(record, "seed"),
         status=status,
         reason=_text(record, "reason"),
@@ -488,6 +611,8 @@ def _training(record: Mapping[str, Any]) -> Training:
         ),
         stopped_early=record.get("stopped_early") is True,
         final=None if final is None else _final(_mapping(record, "final"), dataset),
+        head_multiply_adds=None if counted is None else _number(record, "head_multiply_adds"),
+        greedy_misses=None if missed is None else _count(record, "greedy_misses"),
     )
 
 

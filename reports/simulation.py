@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports import statistics
+from reports.compare import THRESHOLD, Measured, compare
 from reports.complexity import MODELS, Model, classify, growth
 from reports.crossover import crossover
 from reports.statistics import Interval, Passes
@@ -236,6 +237,54 @@ def crossovers(count: int, seed: int) -> str:
     return f"{covered / count:.1%} of {count} crossovers are covered by their 95 % intervals.\n"
 
 
+CHANGES = (1.0, 1.05, 1.2, 1.5)
+
+
+def comparisons(pairs: int, seed: int, cells: int = 700, changed: int = 30) -> str:
+    """The tables of what `compare` says of two runs, cells that changed among many that did not.
+
+    Every cell of every run has a factor of its own, the same in all passes (1 to 3 %), and every
+    run one that all of its cells share (5 %). In half of the pairs nothing changed; in the others
+    `changed` cells did by each of the factors.
+    """
+    random = np.random.default_rng(seed)
+    outcomes: Counter[tuple[float, str]] = Counter()
+    false_alarms = wrong = named = 0
+    for pair in range(2 * pairs):
+        factors = np.ones(cells)
+        if pair % 2:
+            factors[: changed * len(CHANGES[1:])] = np.repeat(CHANGES[1:], changed)
+        old, new = (_run(truth, random) for truth in (np.ones(cells), factors))
+        for found in compare(old, new, THRESHOLD, relative=True).cells:
+            factor = factors[int(found.cell)]
+            outcomes[factor, found.change] += pair % 2
+            if found.change in ("faster", "slower"):
+                named += pair % 2
+                wrong += pair % 2 and factor < 1 + THRESHOLD
+                false_alarms += not pair % 2
+    names = ("faster", "slower", "same", "ambiguous")
+    totals = {factor: sum(outcomes[factor, name] for name in names) for factor in CHANGES}
+    rows = [
+        [f"{factor:g}", *(f"{outcomes[factor, name] / totals[factor]:.1%}" for name in names)]
+        for factor in CHANGES
+    ]
+    return (
+        table(["true ratio", *names], rows)
+        + f"\nOf {named} cells called faster or slower, {wrong} had not changed by more than "
+        f"{THRESHOLD:.0%}; in {pairs} pairs of runs without a change, {false_alarms} of "
+        f"{pairs * cells} cells were called so.\n"
+    )
+
+
+def _run(truth: Array, random: np.random.Generator) -> Measured:
+    """A run of cells that truly cost `truth` ms on a machine of its own."""
+    own = random.uniform(0.01, 0.03) * random.standard_normal(truth.size)
+    shared = 0.05 * random.standard_normal()
+    measured = machine(random).measure(1e-3 * truth * np.exp(own + shared), random)
+    cells: dict[str, Passes] = {str(index): passes for index, passes in enumerate(measured)}
+    return Measured("simulated", cells, statistics.scatter(measured), {})
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, padded to be read as it is."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -275,6 +324,7 @@ def main() -> None:
     print(verdicts(options.curves, options.seed))
     print(habits(options.curves, options.seed))
     print(intervals(max(1, options.curves // 10), options.seed))
+    print(comparisons(max(1, options.curves // 10), options.seed))
     print(crossovers(options.curves * len(MODELS), options.seed))
 
 

@@ -91,8 +91,9 @@ def scatter(cells: Iterable[Passes]) -> Scatter:
             degrees.append(medians.size - 1)
     if not variances:
         return Scatter()
-    if len(variances) == 1:
-        return Scatter(float(variances[0]), float(degrees[0]))
+    if len(variances) < 3:
+        # How much cells differ in their scatter cannot be told from so few.
+        return Scatter(float(np.mean(variances)), float(min(degrees)))
     half = np.array(degrees) / 2
     centred = np.log(variances) - special.digamma(half) + np.log(half)
     squares = (centred - centred.mean()) ** 2 * half.size / (half.size - 1)
@@ -129,6 +130,51 @@ def median(samples: Passes, known: Scatter | None = None, confidence: float = 0.
     return Interval(math.exp(centre - reach), math.exp(centre), math.exp(centre + reach))
 
 
+@dataclass(frozen=True)
+class LogRatio:
+    """The logarithm of how many times more one cell costs than another, as Student's t knows it.
+
+    Attributes:
+        centre: the estimate.
+        error: its standard error; infinite where nothing bounds it.
+        degrees: of freedom of that error.
+    """
+
+    centre: float
+    error: float
+    degrees: float
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """The ratio itself."""
+        if math.isinf(self.error):
+            return Interval(0.0, math.exp(self.centre), math.inf)
+        reach = self.error * _quantile(confidence, self.degrees) if self.error else 0.0
+        ends = (self.centre - reach, self.centre, self.centre + reach)
+        return Interval(*map(math.exp, ends))
+
+    def p_within(self, margin: float) -> float:
+        """The p-value of "the ratio differs from 1 by no more than `margin`", a share."""
+        beyond = abs(self.centre) - math.log1p(margin)
+        if self.error == 0:
+            return float(beyond <= 0)
+        return 1 - float(special.stdtr(self.degrees, beyond / self.error))
+
+
+def log_ratio(numerator: Passes, denominator: Passes, known: Scatter | None = None) -> LogRatio:
+    """What `ratio` knows, before a confidence is chosen."""
+    known = known or Scatter()
+    above, variance_above, own_above = _location(numerator, known)
+    below, variance_below, own_below = _location(denominator, known)
+    centre, variance = above - below, variance_above + variance_below
+    if not known.degrees and not (own_above and own_below):
+        return LogRatio(centre, math.inf, 1.0)
+    # What was learned from the run is the same knowledge on both sides: its degrees count once.
+    degrees = known.degrees
+    if variance and own_above and own_below:
+        degrees += variance**2 / (variance_above**2 / own_above + variance_below**2 / own_below)
+    return LogRatio(centre, math.sqrt(variance), degrees)
+
+
 def ratio(
     numerator: Passes,
     denominator: Passes,
@@ -141,18 +187,78 @@ def ratio(
     pass and the run's scatter is not `known`, nothing bounds the ratio: (0, ratio, inf). Exact
     values (bytes, counts) are compared with `known=EXACT`.
     """
-    known = known or Scatter()
-    above, variance_above, own_above = _location(numerator, known)
-    below, variance_below, own_below = _location(denominator, known)
-    centre, variance = above - below, variance_above + variance_below
-    if not known.degrees and not (own_above and own_below):
-        return Interval(0.0, math.exp(centre), math.inf)
-    # What was learned from the run is the same knowledge on both sides: its degrees count once.
-    degrees = known.degrees
-    if variance and own_above and own_below:
-        degrees += variance**2 / (variance_above**2 / own_above + variance_below**2 / own_below)
-    reach = math.sqrt(variance) * _quantile(confidence, degrees) if variance else 0.0
-    return Interval(math.exp(centre - reach), math.exp(centre), math.exp(centre + reach))
+    return log_ratio(numerator, denominator, known).interval(confidence)
+
+
+@dataclass(frozen=True)
+class Null:
+    """What ratios look like that did not change, read off the many that did not.
+
+    Attributes:
+        shift: the factor that all have in common, with the interval of its median.
+        inflation: how many times as far from it they lie as their own errors explain; at least 1.
+    """
+
+    shift: Interval
+    inflation: float
+
+
+def empirical_null(ratios: Sequence[LogRatio]) -> Null:
+    """Centre and spread of many ratios, most of which have not changed.
+
+    Passes within a run cannot tell how much a cell differs from run to run: where its pages lie,
+    what the host did meanwhile. The bulk of the ratios can (Efron, "Large-scale simultaneous
+    hypothesis testing: the choice of a null hypothesis", Journal of the American Statistical
+    Association 99, 2004): here by their median and their median absolute deviation from it.
+
+    Args:
+        ratios: at least one.
+    """
+    middle = _order_interval(np.array([one.centre for one in ratios]), 0.95)
+    away = [
+        abs(one.centre - middle.estimate) / one.error / _quantile(0.5, one.degrees)
+        for one in ratios
+        if one.error and math.isfinite(one.error)
+    ]
+    ends = (middle.low, middle.estimate, middle.high)
+    return Null(Interval(*map(math.exp, ends)), max(1.0, float(np.median(away)) if away else 1.0))
+
+
+EM_STEPS = 200
+
+WIDTHS = np.array([0.0, *(0.01 * 2.0 ** np.arange(8))])
+"""Standard deviations of changes, as logarithms: none at all, and from 1 % to a factor of 3.6."""
+
+
+def probability_within(ratios: Sequence[LogRatio], margin: float) -> NDArray[np.float64]:
+    """For each ratio the probability that it differs from 1 by no more than `margin`, a share.
+
+    How often cells change, and how much, is learned from all of them: changes are drawn from a
+    mixture of normal distributions around none, whose weights explain the ratios best (Stephens,
+    "False discovery rates: a new deal", Biostatistics 18, 2017). To be careful with few ratios, one
+    imaginary cell is counted at every width.
+    """
+    centres = np.array([one.centre for one in ratios])
+    variances = np.array([one.error for one in ratios])[:, None] ** 2
+    within = np.zeros(centres.size)
+    bounded = np.isfinite(variances[:, 0])
+    if not bounded.any():
+        return within
+    centres, variances = centres[bounded, None], np.maximum(variances[bounded], 1e-18)
+    total = variances + WIDTHS**2
+    logs = -(centres**2) / (2 * total) - np.log(total) / 2
+    likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
+    weights = np.full(WIDTHS.size, 1 / WIDTHS.size)
+    for _ in range(EM_STEPS):
+        shares = likelihood * weights
+        shares /= shares.sum(axis=1, keepdims=True)
+        weights = shares.sum(axis=0) + (WIDTHS > 0)
+        weights /= weights.sum()
+    middle, spread = centres * WIDTHS**2 / total, np.sqrt(variances / total) * WIDTHS
+    reach, spread = math.log1p(margin), np.maximum(spread, 1e-18)
+    inside = special.ndtr((reach - middle) / spread) - special.ndtr((-reach - middle) / spread)
+    within[bounded] = (shares * inside).sum(axis=1)
+    return within
 
 
 def judge(change: Interval, margin: float = 0.0) -> Change:

@@ -1,9 +1,9 @@
-"""What the trainings say about each head: accuracy, F1 and seconds per epoch, with intervals."""
+"""What the trainings say about each variant: accuracy, F1, seconds per epoch, with intervals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,35 +13,46 @@ from reports import statistics
 from reports.results import Training
 from reports.statistics import Interval
 
-DRAWS = 100
-
 
 @dataclass(frozen=True)
 class Trained:
-    """One head over all its seeds.
+    """One variant over all its seeds.
 
     Attributes:
+        variant: what the study calls it: the head's name, or more where the recipe differs.
+        head: what it is trained with.
         accuracy: mean over seeds. The interval holds what another draw of test images would change
             and, from two seeds on, what another seed would; from one seed it is too narrow by the
             latter.
+        top5: share of images whose class is among the five most probable, likewise.
         f1: macro F1, likewise.
         epoch_seconds: training time of an epoch, without its test pass.
         total_seconds: training time of the whole, without test passes; mean over seeds.
     """
 
+    variant: str
     head: str
     seeds: int
     epochs: int
     accuracy: Interval
+    top5: Interval
     f1: Interval
     epoch_seconds: Interval
     total_seconds: float
 
 
 def trained(trainings: Sequence[Training]) -> tuple[Trained, ...]:
-    """One entry per head that finished a training, in the order of `trainings`."""
-    heads = dict.fromkeys(t.head for t in trainings if t.final is not None and len(t.epochs))
-    return tuple(_trained(head, [t for t in trainings if t.head == head]) for head in heads)
+    """One entry per variant that finished a training, in the order of `trainings`."""
+    return tuple(_trained(seeds) for seeds in by_variant(trainings).values())
+
+
+def by_variant(trainings: Iterable[Training]) -> dict[str, list[Training]]:
+    """Variant -> its finished trainings, a seed each."""
+    groups: dict[str, list[Training]] = {}
+    for training in trainings:
+        if training.final is not None and len(training.epochs):
+            groups.setdefault(training.variant, []).append(training)
+    return groups
 
 
 def epoch_passes(trainings: Sequence[Training]) -> list[np.ndarray]:
@@ -49,16 +60,18 @@ def epoch_passes(trainings: Sequence[Training]) -> list[np.ndarray]:
     return [t.epochs["train_seconds"].to_numpy() for t in trainings if len(t.epochs)]
 
 
-def _trained(head: str, trainings: Sequence[Training]) -> Trained:
-    measured = [t for t in trainings if t.final is not None and len(t.epochs)]
-    tables = [t.final.confusion for t in measured if t.final is not None]
-    passes = epoch_passes(measured)
+def _trained(seeds: Sequence[Training]) -> Trained:
+    finals = [t.final for t in seeds if t.final is not None]
+    tables = [final.confusion for final in finals]
+    passes = epoch_passes(seeds)
     return Trained(
-        head=head,
-        seeds=len(measured),
-        epochs=max(len(t.epochs) for t in measured),
-        accuracy=over_seeds(tables, accuracy),
-        f1=over_seeds(tables, macro_f1),
+        variant=seeds[0].variant,
+        head=seeds[0].head,
+        seeds=len(seeds),
+        epochs=max(len(t.epochs) for t in seeds),
+        accuracy=accuracy_over_seeds(tables),
+        top5=share_over_seeds([f.metrics["top5"] for f in finals], [int(t.sum()) for t in tables]),
+        f1=f1_over_seeds(tables),
         epoch_seconds=statistics.median(passes),
         total_seconds=float(np.mean([taken.sum() for taken in passes])),
     )
@@ -76,28 +89,54 @@ def macro_f1(confusion: np.ndarray) -> float:
     return float(np.mean(np.divide(2 * hits, seen, out=np.zeros(len(hits)), where=seen > 0)))
 
 
-def over_seeds(tables: Sequence[np.ndarray], metric: Callable[[np.ndarray], float]) -> Interval:
-    """Mean of `metric` over seeds, with the scatter of test images and of seeds.
+def accuracy_over_seeds(tables: Sequence[np.ndarray]) -> Interval:
+    """Mean accuracy over the confusion matrices of seeds, see `share_over_seeds`."""
+    return share_over_seeds(
+        [accuracy(table) for table in tables], [int(table.sum()) for table in tables]
+    )
 
-    Test images: a parametric bootstrap of each confusion matrix. Seeds: Student's t.
+
+def f1_over_seeds(tables: Sequence[np.ndarray]) -> Interval:
+    """Mean macro F1 over the confusion matrices of seeds.
+
+    Test images: as the multinomial's counts vary, to first order. Seeds: Student's t.
     """
-    values = [metric(table) for table in tables]
-    images = float(np.mean([_image_deviation(table, metric) for table in tables]))
-    centre = float(np.mean(values))
-    reach = 1.96 * images
+    return _with_scatter(
+        [macro_f1(table) for table in tables], [_f1_deviation(table) for table in tables]
+    )
+
+
+def share_over_seeds(shares: Sequence[float], images: Sequence[int]) -> Interval:
+    """Mean of a share of `images` over seeds, with the scatter of test images and of seeds.
+
+    Test images: the binomial's. Seeds: Student's t.
+    """
+    deviations = [
+        math.sqrt(share * (1 - share) / max(1, count))
+        for share, count in zip(shares, images, strict=True)
+    ]
+    return _with_scatter(shares, deviations)
+
+
+def _with_scatter(values: Sequence[float], deviations: Sequence[float]) -> Interval:
+    centre, reach = float(np.mean(values)), 1.96 * float(np.mean(deviations))
     if len(values) > 1:
         # All seeds share the test images, so their scatter comes on top of that of the images.
-        error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-        reach = math.hypot(reach, float(stats.t.ppf(0.975, len(values) - 1)) * error)
+        reach = math.hypot(reach, seeds_reach(values))
     return Interval(max(0.0, centre - reach), centre, min(1.0, centre + reach))
 
 
-def _image_deviation(table: np.ndarray, metric: Callable[[np.ndarray], float]) -> float:
-    total = int(table.sum())
-    if not total:
-        return 0.0
-    seen = table > 0
-    draws = np.random.default_rng(0).multinomial(total, table[seen] / total, size=DRAWS)
-    drawn = np.zeros((DRAWS, *table.shape), dtype=np.int64)
-    drawn[:, seen] = draws
-    return float(np.std([metric(one) for one in drawn]))
+def seeds_reach(values: Sequence[float]) -> float:
+    """Half the width of Student's 95 % interval of the mean of `values`, at least two of them."""
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(stats.t.ppf(0.975, len(values) - 1)) * error
+
+
+def _f1_deviation(confusion: np.ndarray) -> float:
+    """Standard deviation of macro F1 over draws of the test images, by the delta method."""
+    hits, seen = np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1)
+    # One more image in a class's row or column changes its F1 = 2 hits / seen by this much.
+    more = np.divide(-2 * hits, seen**2.0, out=np.zeros(len(hits)), where=seen > 0)
+    gain = np.divide(2.0, seen, out=np.zeros(len(hits)), where=seen > 0)
+    change = (more[:, None] + more[None, :] + np.diag(gain)) / max(1, len(hits))
+    return math.sqrt(float((confusion * change**2).sum()))

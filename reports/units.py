@@ -19,9 +19,14 @@ def scaled(value: float, units: Units) -> str:
     """`value` in the largest unit that leaves it at 1 or more, with three significant digits."""
     if not math.isfinite(value):
         return "—"
-    # Half a unit in the last place shown: 999.6 µs reads 1.00 ms and not 1000 µs.
-    scale, unit = next((u for u in units if abs(value) >= 0.9995 * u[0]), units[-1])
+    scale, unit = fitting(value, units)
     return f"{digits(value / scale)} {unit}".rstrip()
+
+
+def fitting(value: float, units: Units) -> tuple[float, str]:
+    """The largest unit that leaves `value` at 1 or more, and its name."""
+    # Half a unit in the last place shown: 999.6 µs reads 1.00 ms and not 1000 µs.
+    return next((u for u in units if abs(value) >= 0.9995 * u[0]), units[-1])
 
 
 def digits(value: float, significant: int = 3) -> str:

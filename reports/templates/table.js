@@ -1,4 +1,3 @@
-"use strict";
 // Sorts and filters the table of cells; without scripts the table is complete all the same.
 for (const table of document.querySelectorAll("table[data-sortable]")) {
   const body = table.tBodies[0];
@@ -35,6 +34,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
       row.hidden = !words.every((word) => text.includes(word));
       count += row.hidden ? 0 : 1;
     }
+    table.closest("details").open = true;
     if (shown) shown.textContent = `${count} of ${body.rows.length} cells`;
   });
 }

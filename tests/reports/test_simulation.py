@@ -43,6 +43,8 @@ def test_tables_show_every_method_and_truth():
     for name in ("headbench", "google/benchmark", *MODELS):
         assert f"| {name}" in text
     assert "A/A" in simulation.intervals(1, seed=0, cells=20)
+    compared = simulation.comparisons(1, seed=0, cells=40, changed=5)
+    assert all(f"| {factor:g} " in compared for factor in simulation.CHANGES)
 
 
 def test_table_is_markdown():

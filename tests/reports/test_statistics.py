@@ -13,11 +13,14 @@ from scipy import stats
 from reports.statistics import (
     EXACT,
     Interval,
+    LogRatio,
     Scatter,
     drift,
+    empirical_null,
     judge,
     median,
     noise_floor,
+    probability_within,
     ratio,
     scatter,
     show,
@@ -239,3 +242,50 @@ def test_drift_is_the_factor_that_all_cells_share(factor: float) -> None:
 
 def test_one_pass_shows_no_drift() -> None:
     assert drift([[np.array([1.0, 2.0])]]) == Interval(1.0, 1.0, 1.0)
+
+
+@given(st.floats(-1, 1), st.floats(0.001, 1), st.floats(1, 100), st.floats(0, 0.5))
+def test_the_p_value_is_that_of_students_t_at_the_margin(centre, error, degrees, margin):
+    p = LogRatio(centre, error, degrees).p_within(margin)
+    assert p == pytest.approx(
+        stats.t.sf((abs(centre) - np.log1p(margin)) / error, degrees), abs=1e-9
+    )
+
+
+def test_an_exact_ratio_is_beyond_a_margin_or_is_not():
+    assert LogRatio(0.2, 0.0, 4).p_within(0.1) == 0
+    assert LogRatio(0.05, 0.0, 4).p_within(0.1) == 1
+
+
+def test_the_bulk_of_ratios_gives_the_shift_and_how_much_too_small_their_errors_are():
+    draw = np.random.default_rng(0)
+    centres = 0.1 + 3 * 0.02 * draw.normal(size=2_000)
+    centres[:200] += 1  # what really changed does not move the null
+    null = empirical_null([LogRatio(centre, 0.02, 1e6) for centre in centres])
+    assert np.log(null.shift.estimate) == pytest.approx(0.1, abs=0.02)
+    assert null.inflation == pytest.approx(3, rel=0.2)
+    assert empirical_null([LogRatio(c / 10, 0.02, 1e6) for c in centres]).inflation == 1
+
+
+def test_unchanged_cells_vouch_for_each_other_and_one_alone_has_none_to_vouch():
+    noisy = LogRatio(0.02, 0.08, 100)
+    draw = np.random.default_rng(0)
+    others = [LogRatio(0.08 * draw.normal(), 0.08, 100) for _ in range(500)]
+    assert probability_within([noisy, *others], 0.1)[0] > 0.95
+    assert probability_within([noisy], 0.1)[0] < 0.95
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.3])
+def test_probabilities_of_no_change_are_those_of_simulated_cells(margin):
+    """One cell in ten changes, by 20 % typically: the mean of the claims is the share of truths."""
+    draw = np.random.default_rng(1)
+    truth = np.where(draw.random(4_000) < 0.1, 0.2 * draw.normal(size=4_000), 0)
+    seen = [LogRatio(change + 0.05 * draw.normal(), 0.05, 1e6) for change in truth]
+    claimed = probability_within(seen, margin)
+    real = np.abs(truth) <= np.log1p(margin)
+    assert claimed.mean() == pytest.approx(real.mean(), abs=0.02)
+    assert real[claimed > 0.95].mean() > 0.95
+
+
+def test_what_nothing_bounds_is_not_called_unchanged():
+    assert probability_within([LogRatio(0.0, np.inf, 1)], 0.1) == 0

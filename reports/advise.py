@@ -1,0 +1,222 @@
+"""`python -m reports.advise --classes N --batch N`: which head to take, from a run's results."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reports import units
+from reports.adviser import PHASES, Adviser, Question, Row, advise, adviser, recommend
+from reports.cells import Setting
+from reports.findings import Findings, find
+from reports.results import ResultsError, latest, load
+from reports.statistics import Interval
+
+WIDTH = 80
+SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+SIZES |= {f"{prefix}i": 2 ** (10 * power) for power, prefix in enumerate("kmgt", start=1)}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One cell that was predicted from one run and measured in another."""
+
+    head: str
+    phase: str
+    quantity: str
+    extrapolated: bool
+    predicted: Interval
+    measured: float
+
+    @property
+    def error(self) -> float:
+        """Relative to what was measured, as a share."""
+        return abs(self.predicted.estimate / self.measured - 1)
+
+
+def check(old: Findings, new: Findings) -> list[Checked]:
+    """Predict from one run every cell of another that it does not contain.
+
+    Raises:
+        ResultsError: the runs were measured on different devices or leave nothing to predict.
+    """
+    here, there = old.alone, new.alone
+    if here is None or there is None:
+        raise ResultsError("one of the runs measured no head alone: nothing can be checked")
+    if _hardware(here) != _hardware(there):
+        raise ResultsError(
+            f"{old.run.name} ({here.device}, {here.dtype}, {here.threads} threads) cannot predict "
+            f"{new.run.name} ({there.device}, {there.dtype}, {there.threads} threads)"
+        )
+    known = adviser(old)
+    place = ("head", "phase", "classes", "batch", "features")
+    seen = {tuple(getattr(cell, p) for p in place) for cell in old.cells if here.holds(cell)}
+    found = []
+    for cell in new.cells:
+        costs = known.phases.get(cell.phase, {}).get(cell.head)
+        fresh = tuple(getattr(cell, p) for p in place) not in seen
+        if not there.holds(cell) or not fresh or costs is None:
+            continue
+        size = (cell.classes, cell.batch, cell.features)
+        beyond = bool(costs.time.extrapolates(*size))
+        told = (cell.head, cell.phase)
+        if cell.seconds:
+            predicted = costs.time.at(*size)
+            found.append(Checked(*told, "time", beyond, predicted, cell.seconds.estimate))
+        if cell.memory and cell.memory.total and costs.memory:
+            predicted = costs.memory.at(*size)
+            found.append(Checked(*told, "memory", beyond, predicted, cell.memory.total))
+    if not found:
+        raise ResultsError(f"{new.run.name} holds no cell that {old.run.name} could predict")
+    return found
+
+
+def _hardware(setting: Setting) -> tuple[str, str, int | None]:
+    """What a law holds for; a GPU does not care how many threads the CPU has."""
+    return setting.device, setting.dtype, setting.threads if setting.device == "cpu" else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the advice, or how right it was; the exit status is 2 on unusable input."""
+    asked = _parser().parse_args(arguments)
+    console = Console(highlight=False)
+    try:
+        if asked.check:
+            old, new = (find(load(_folder(run, asked.results))) for run in asked.check)
+            _show_check(check(old, new), console)
+            return 0
+        if asked.classes is None:
+            raise ResultsError("--classes is missing: expected the number of classes")
+        findings = find(load(_folder(asked.run, asked.results)))
+        if findings.alone is None:
+            raise ResultsError(
+                f"{findings.run.name} measured no head alone: nothing to predict from"
+            )
+        question = Question(
+            classes=asked.classes,
+            batch=asked.batch or findings.batch,
+            features=asked.features or findings.alone.features,
+            phase=asked.phase,
+            memory=asked.memory,
+        )
+        _show(findings, adviser(findings), question, console)
+    except ResultsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage above it."""
+        self.exit(2, f"error: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m reports.advise", description=__doc__)
+    parser.add_argument("--classes", type=_size, metavar="N", help="number of classes")
+    parser.add_argument("--batch", type=_size, metavar="N", help="default: the run's usual one")
+    parser.add_argument("--features", type=_size, metavar="N", help="default: the run's")
+    parser.add_argument("--memory", type=_bytes, metavar="BYTES", help="limit, such as 2GiB")
+    parser.add_argument("--phase", choices=PHASES, default="train", help="default: %(default)s")
+    parser.add_argument("--run", default="latest", help="results folder or run name")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results/")
+    parser.add_argument(
+        "--check",
+        nargs=2,
+        metavar=("RUN_A", "RUN_B"),
+        help="predict from the first run what only the second one measured",
+    )
+    return parser
+
+
+def _size(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 2**53:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower(), re.ASCII)
+    if found is None or found[2] not in SIZES or float(found[1]) == 0:
+        raise argparse.ArgumentTypeError(f"expected bytes such as 500MB or 2GiB, got {text!r}")
+    return round(float(found[1]) * SIZES[found[2]])
+
+
+def _folder(run: str, results: Path) -> Path:
+    if run == "latest":
+        return latest(results)
+    named = next((path for path in (Path(run), results / run) if path.is_dir()), None)
+    if named is None:
+        raise ResultsError(f"no run {run!r}: neither a folder nor the name of one under {results}/")
+    return named
+
+
+def _show(findings: Findings, known: Adviser, asked: Question, console: Console) -> None:
+    rows = advise(known, asked)
+    width = min(WIDTH, console.width)
+    if rows:
+        console.print(_table(rows, asked), width=width)
+    for said in recommend(known, asked, rows):
+        console.print(Text(said), width=width)
+    for head, why in known.left_out.items():
+        console.print(Text(f"Left out: {head} ({why})."), width=width)
+    console.print(Text(f"Predicted from {findings.run.folder}"), soft_wrap=True)
+
+
+def _table(rows: Sequence[Row], asked: Question) -> Table:
+    limit = "" if asked.memory is None else f", {units.num_bytes(asked.memory)}"
+    title = f"{asked.phase}: {asked.classes:,} classes, batch {asked.batch:,}, "
+    table = Table(title=Text(f"{title}{asked.features:,} features{limit}"), title_justify="left")
+    table.add_column("head", no_wrap=True)
+    table.add_column("time", justify="right")
+    table.add_column("memory", justify="right")
+    if asked.memory is not None:
+        table.add_column("fits")
+    table.add_column("extrapolated", overflow="fold")
+    for row in rows:
+        cells = [row.head, "\n".join(row.seconds_shown)]
+        cells.append("\n".join(row.memory_shown))
+        cells += [row.fits] if asked.memory is not None else []
+        table.add_row(*(Text(cell) for cell in (*cells, ", ".join(row.extrapolated))))
+    return table
+
+
+def _show_check(found: Sequence[Checked], console: Console) -> None:
+    table = Table(title="relative error of predictions", title_justify="left")
+    for name in ("quantity", "phase", "sizes"):
+        table.add_column(name)
+    for name in ("cells", "median", "largest", "in interval", "width"):
+        table.add_column(name, justify="right")
+    groups: dict[tuple[str, str, str], list[Checked]] = {}
+    for one in found:
+        sizes = "extrapolated" if one.extrapolated else "in range"
+        groups.setdefault((one.quantity, one.phase, sizes), []).append(one)
+    for names, many in sorted(groups.items()):
+        errors = [one.error for one in many]
+        inside = sum(one.measured in one.predicted for one in many)
+        wide = [math.log(one.predicted.high / one.predicted.estimate) for one in many]
+        table.add_row(
+            *names,
+            str(len(many)),
+            units.share(float(np.median(errors))),
+            units.share(max(errors)),
+            f"{inside} of {len(many)}",
+            f"{units.digits(math.exp(float(np.median(wide))))}x",
+        )
+    console.print(table, width=min(WIDTH, console.width))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""What a run's `run.json` says of itself, as text; it may be damaged, or say anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reports import units
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """`value` if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def where(facts: Mapping[str, Any]) -> str:
+    """The GPU's or CPU's name; empty where it is unknown."""
+    machine = mapping(facts.get("machine"))
+    return str(machine.get("gpu") or machine.get("cpu") or "")
+
+
+def machine(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Facts of the machine, bytes in a fitting unit."""
+    return {
+        name: units.num_bytes(value)
+        if name.endswith("bytes") and isinstance(value, (int, float))
+        else str(value)
+        for name, value in mapping(facts.get("machine")).items()
+    }
+
+
+def options(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What was asked of the run, nested options under their parent's name."""
+    flat: dict[str, str] = {}
+    for name, value in mapping(facts.get("options")).items():
+        inner = value if isinstance(value, dict) else {"": value}
+        for part, asked in inner.items():
+            shown = ", ".join(map(str, asked)) if isinstance(asked, list) else str(asked)
+            flat[f"{name} {part}".strip()] = shown
+    return flat

@@ -1,0 +1,94 @@
+"""The roofline: shares are work over time over the limit, and old runs have no such section."""
+
+from __future__ import annotations
+
+import html
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from reports import figures, results
+from reports.cells import Cell
+from reports.findings import find
+from reports.html import render
+from reports.roofline import Roofs, points, roofline, roofs, sentences
+from reports.statistics import Interval
+from tests.reports.synthetic import HEADS, write_run
+
+LIMITS = {
+    **{"copy_bytes_per_second": 2e10, "peak_multiply_adds_per_second": 1e11},
+    **{"copy_bytes_per_second_low": 1e10, "copy_bytes_per_second_high": 3e10},
+}
+UNDER = Roofs(Interval(1e10, 2e10, 3e10), Interval(1e11, 1e11, 1e11))
+
+
+def cell(seconds, multiply_adds, num_bytes):
+    where = ("isolated", "softmax", "train", 1_000, 128, 128, "float32", "cpu", 2, 0)
+    return Cell(*where, seconds=seconds, multiply_adds=multiply_adds, bytes=num_bytes)
+
+
+def test_limits_come_with_their_extremes_or_stand_alone():
+    assert roofs(LIMITS) == UNDER
+
+
+@pytest.mark.parametrize("broken", [None, "fast", True, 0, -1.0, float("nan"), float("inf"), []])
+def test_a_limit_that_is_no_rate_is_no_limit(broken):
+    assert roofs(LIMITS | {"copy_bytes_per_second": broken}) is None
+    assert roofs({}) is None
+
+
+def test_a_product_at_half_the_peak_takes_twice_its_floor():
+    (point,) = points([cell(Interval(1.0, 2.0, 4.0), 10**11, 10**9)], UNDER)
+    assert point.binds == "arithmetic"
+    assert point.floor == 1.0
+    assert point.of_peak == Interval(0.25, 0.5, 1.0)
+    assert point.times_floor == Interval(1.0, 2.0, 4.0)
+    assert point.intensity == 100
+
+
+def test_a_copy_at_half_the_bandwidth_is_bound_by_memory():
+    (point,) = points([cell(Interval(2.0, 2.0, 2.0), 0, 2 * 10**10)], UNDER)
+    assert point.binds == "memory"
+    assert point.of_bandwidth.estimate == 0.5
+    assert point.of_peak.estimate == point.intensity == 0
+
+
+@given(
+    some.floats(1e-9, 1e3),
+    some.integers(0, 10**15),
+    some.integers(1, 10**13),
+)
+def test_the_binding_roof_is_the_one_of_which_most_is_used(seconds, work, traffic):
+    (point,) = points([cell(Interval(seconds, seconds, seconds), work, traffic)], UNDER)
+    most = max(point.of_peak.estimate, point.of_bandwidth.estimate)
+    assert point.times_floor.estimate == pytest.approx(1 / most)
+    assert (point.binds == "arithmetic") == (point.intensity >= UNDER.ridge)
+
+
+def test_what_is_not_timed_or_not_counted_has_no_place():
+    timed = Interval(1.0, 1.0, 1.0)
+    assert points([cell(None, 1, 1), cell(timed, None, None)], UNDER) == ()
+
+
+def test_sentences_name_the_nearest_first_and_say_why_a_floor_is_passed():
+    far = cell(Interval(3.0, 3.0, 3.0), 1, 2 * 10**10)
+    cached = cell(Interval(0.4, 0.5, 0.6), 1, 2 * 10**10)
+    first, second = sentences(points([far, cached], UNDER))
+    assert "cache" in first
+    assert second == "softmax takes 3 times its floor of 1.00 s, which memory sets."
+
+
+def test_a_run_with_limits_is_held_against_them_and_an_old_one_says_that_it_has_none(
+    tmp_path, synthetic
+):
+    limited = find(results.load(write_run(tmp_path / "run", machine=LIMITS)))
+    found = roofline(limited, figures.styles(limited.run.heads))
+    assert found is not None
+    assert {point.head for point in found.points} == set(HEADS)
+    assert "multiply-adds per second" in found.svg
+    page = html.unescape(render(limited))
+    assert all(sentence in page for sentence in found.sentences)
+    old = find(results.load(synthetic))
+    assert roofline(old, figures.styles(old.run.heads)) is None
+    assert "no measured limits" in render(old)
