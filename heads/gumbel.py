@@ -30,7 +30,7 @@ def gumbel_noise(like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Annealing:
-    """A temperature that falls geometrically from `start` to `end` over `steps` training batches.
+    """A temperature that changes geometrically from `start` to `end` over `steps` training batches.
 
     Raises:
         ValueError: a temperature not above 0, or fewer than 1 step.

@@ -31,6 +31,15 @@ FROM_EXAMPLES = ("learned", "clustered")
 """Trees that are made from features and targets."""
 
 
+def from_examples(
+    name: str, features: Tensor, targets: Tensor, num_classes: int, branching: int = 2
+) -> Tree | Tensor:
+    """The option `tree` of `on_tree` that a name of `FROM_EXAMPLES` stands for."""
+    if name == "clustered":
+        return clustered(features, targets, num_classes, branching)
+    return learned_order(features, targets, num_classes)
+
+
 class TreeSoftmax(TreeHead):
     """Softmax over the children of each node on the way from the root to a class.
 
@@ -340,16 +349,14 @@ def on_tree(
         if (given is not None) != (name in needs):
             trees = " or ".join(f"tree={tree!r}" for tree in needs)
             raise ValueError(f"{trees} and the option {option!r} need each other")
+    if examples is not None:
+        tree = from_examples(name, *examples, num_classes, branching)
     if isinstance(tree, Tree):
         return TreeSoftmax(in_features, num_classes, tree, pieces)
     if counts is not None:
         if len(counts) != num_classes:
             raise ValueError(f"counts must be {num_classes} numbers, got {len(counts)}")
         return TreeSoftmax(in_features, num_classes, huffman(counts, branching), pieces)
-    if name == "clustered":
-        assert examples is not None
-        found = clustered(*examples, num_classes, branching)
-        return TreeSoftmax(in_features, num_classes, found, pieces)
     order: Tensor | None
     if not isinstance(tree, str):
         order = checked_order(tree, num_classes)
@@ -359,9 +366,6 @@ def on_tree(
         if num_classes != 100:
             raise ValueError(f"tree='superclass' is CIFAR-100's: 100 classes, not {num_classes}")
         order = superclass_order()
-    elif tree == "learned":
-        assert examples is not None
-        order = learned_order(*examples, num_classes)
     else:
         raise ValueError(
             f"unknown tree {tree!r}; trees are: balanced, huffman, superclass, learned, clustered, "

@@ -8,16 +8,19 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from heads.tree_softmax import FROM_EXAMPLES
 from models.tinyvgg import On
 
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["constant", "one-cycle"]
 Autocast = Literal["float32", "bfloat16"]
+Initialisation = Literal["torch", "kaiming"]
 
 _CHOICES = {
     "optimizer": get_args(OptimizerName),
     "schedule": get_args(ScheduleName),
     "autocast": get_args(Autocast),
+    "initialisation": get_args(Initialisation),
     "on": get_args(On),
 }
 
@@ -30,8 +33,14 @@ class TrainingConfig:
         head: a name of `heads.names()`.
         variant: what the study calls this head under this recipe; empty for the head's own name.
         head_options: options of that head; JSON's own types only.
-        annealing: temperature of a Gumbel head at the start and at the end of the training, falling
-            geometrically; None leaves the head's own.
+        annealing: temperature of a Gumbel head at the start and at the end of the training; it
+            changes geometrically in between. None leaves the head's own.
+        relearn: after how many epochs the head's tree is learned, anew each time, from what the
+            body makes of training images; before the first, it is balanced. For heads whose
+            option `tree` is "learned" or "clustered".
+        initialisation: of the body. "torch" is the library's own; "kaiming" draws the convolutions'
+            weights so that ReLUs keep the signal's variance, with biases of zero (He et al., ICCV
+            2015).
         channels: width of TinyVGG's convolutions.
         padding: padding of TinyVGG's convolutions.
         on: whether the head sits on the body's features or on 100 logits of them.
@@ -39,8 +48,9 @@ class TrainingConfig:
         learning_rate: of the optimizer; with a schedule, the highest.
         momentum: of SGD, in [0, 1).
         weight_decay: of the optimizer: for SGD added to the gradient, for AdamW decoupled from it.
-        schedule: of the learning rate. "constant"; or "one-cycle", which rises over the first 30 %
-            of the steps and falls to nearly nothing over the others.
+        schedule: of the learning rate. "constant"; or "one-cycle", which rises at first and falls
+            to nearly nothing over the rest of the steps.
+        warm_up: share of the steps over which "one-cycle" rises, in (0, 1).
         flips: whether to mirror half of the training images, drawn anew in every epoch.
         autocast: dtype of matrix products and convolutions; the weights are float32 in any case.
         graphs: whether to replay training steps as captured graphs, on CUDA and where the head
@@ -63,6 +73,8 @@ class TrainingConfig:
     variant: str = ""
     head_options: Mapping[str, Any] = field(default_factory=dict)
     annealing: tuple[float, float] | None = None
+    relearn: tuple[int, ...] = ()
+    initialisation: Initialisation = "torch"
     channels: int = 10
     padding: int = 0
     on: On = "features"
@@ -71,6 +83,7 @@ class TrainingConfig:
     momentum: float = 0.0
     weight_decay: float = 0.0
     schedule: ScheduleName = "constant"
+    warm_up: float = 0.3
     flips: bool = False
     autocast: Autocast = "float32"
     graphs: bool = True
@@ -100,6 +113,16 @@ class TrainingConfig:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(f"momentum is an option of sgd; {self.optimizer} has its own")
+        if not 0 < self.warm_up < 1:
+            raise ValueError(f"warm_up must be between 0 and 1, got {self.warm_up}")
+        tree = self.head_options.get("tree")
+        if bool(self.relearn) != (tree in FROM_EXAMPLES):
+            raise ValueError(
+                f"a tree that is learned and the epochs to relearn it after need each other, "
+                f"got tree={tree!r} and relearn={self.relearn}"
+            )
+        if not all(epoch >= 0 for epoch in self.relearn):
+            raise ValueError(f"relearn must be numbers of epochs from 0 on, got {self.relearn}")
         taus = (1.0, 1.0) if self.annealing is None else self.annealing
         if len(taus) != 2 or not all(tau > 0 for tau in taus):
             raise ValueError(f"annealing must be two temperatures above 0, got {self.annealing}")

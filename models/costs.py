@@ -10,7 +10,9 @@ from itertools import pairwise
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from heads import Phase
+from heads import Head, Phase
+from heads.hierarchical import Hierarchical
+from heads.tree_softmax import TreeSoftmax
 from models.config import Autocast
 from models.data import Split
 from models.steps import WARM_UP_STEPS, casting
@@ -93,6 +95,22 @@ def time_split(
     optimizer.zero_grad()
     rows = [step() for _ in range(WARM_UP_STEPS + steps)][WARM_UP_STEPS:]
     return TimeSplit(*zip(*rows, strict=True))
+
+
+def path_multiply_adds(head: Head) -> float:
+    """Multiply-adds of the head's forward and backward for one image.
+
+    Of a tree head only the rows on the way to a class count, its mean over classes, whether or not
+    scoring all rows at once is faster at this size: what its accuracy is bought with where classes
+    are many.
+    """
+    if isinstance(head, TreeSoftmax):
+        rows = float(head.scored.double().mean())
+    elif isinstance(head, Hierarchical):
+        rows = head.tree.expected_depth()
+    else:
+        return float(head.forward_cost(1).multiply_adds + head.backward_cost(1).multiply_adds)
+    return 3 * rows * head.in_features
 
 
 def flops_per_image(model: Classifier, batch_size: int = 32) -> float:

@@ -50,7 +50,11 @@ def build_schedule(
     if config.schedule == "constant":
         return None
     return OneCycleLR(
-        optimizer, max_lr=config.learning_rate, total_steps=steps, cycle_momentum=False
+        optimizer,
+        max_lr=config.learning_rate,
+        total_steps=steps,
+        pct_start=config.warm_up,
+        cycle_momentum=False,
     )
 
 

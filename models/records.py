@@ -48,11 +48,14 @@ class TrainingRecord:
         seconds: time spent in it, over all its sessions.
         status: "measured" once it has ended well.
         reason: why it is not "measured".
-        head_multiply_adds: counted work of the head in a training step, per image.
+        head_multiply_adds: counted work of the head's forward and backward, per image; of a tree
+            head, along the path.
         losses: the training loss, every `loss_every` batches and at the end of every epoch.
         epochs: one entry per epoch.
         stopped_early: whether patience ended it.
         final: the metrics after the last epoch of a training that ended well.
+        greedy_misses: then, for a head that searches a tree, how many test images a greedy descent
+            answers otherwise than the exact search.
     """
 
     config: TrainingConfig
@@ -66,12 +69,14 @@ class TrainingRecord:
     epochs: tuple[Epoch, ...] = ()
     stopped_early: bool = False
     final: Metrics | None = None
+    greedy_misses: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as the results folder has it: JSON's own types only."""
         config = {"model": "TinyVGG", "dtype": "float32", **asdict(self.config)}
         config["optimizer"] = {"sgd": "SGD", "adamw": "AdamW"}[self.config.optimizer]
         config["annealing"] = self.config.annealing and list(self.config.annealing)
+        config["relearn"] = list(self.config.relearn)
         return {
             "schema": SCHEMA,
             "head": config.pop("head"),
@@ -88,4 +93,5 @@ class TrainingRecord:
             "epochs": [asdict(entry) for entry in self.epochs],
             "stopped_early": self.stopped_early,
             "final": None if self.final is None else asdict(self.final),
+            "greedy_misses": self.greedy_misses,
         }

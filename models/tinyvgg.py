@@ -61,6 +61,21 @@ class TinyVGG(nn.Module):
         return features.flatten(1)
 
 
+def initialise(body: TinyVGG) -> None:
+    """Draw the convolutions' weights so that ReLUs keep the signal's variance; biases are zero.
+
+    torch's own initialisation makes it shrink from layer to layer, and leaves some of few channels
+    dead from the start.
+
+    Source: He et al., "Delving Deep into Rectifiers", ICCV 2015.
+    """
+    for layer in body.layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+
 class Classifier(nn.Module):
     """A body, an optional linear layer, and any output head: images in, classes out.
 

@@ -17,13 +17,18 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from heads import Head
 from heads.gumbel import Annealing
+from heads.trees import Tree
 from models import tinyvgg
 from models.config import Autocast, TrainingConfig
+from models.costs import path_multiply_adds
 from models.data import Dataset, Split
+from models.greedy import count_greedy_misses
 from models.metrics import Metrics, measure
 from models.optimizers import build_optimizer, build_schedule
 from models.records import Epoch, Loss, TrainingRecord
+from models.relearning import first_options, head_on, learn_tree
 from models.steps import Captured, Eager, Steps, capturable, casting, draw_epoch
 from models.tinyvgg import Classifier
 
@@ -88,7 +93,7 @@ def build_model(config: TrainingConfig, num_classes: int, steps: int = 1) -> Cla
         num_classes: number of classes.
         steps: training steps of the whole training, which `annealing` is spread over.
     """
-    options = dict(config.head_options)
+    options = first_options(config)
     if config.annealing is not None:
         options["tau"] = Annealing(*config.annealing, steps)
     model = tinyvgg.build(
@@ -99,6 +104,8 @@ def build_model(config: TrainingConfig, num_classes: int, steps: int = 1) -> Cla
         on=config.on,
         **options,
     )
+    if config.initialisation == "kaiming":
+        tinyvgg.initialise(model.body)
     model.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(config.device)
 
@@ -161,6 +168,41 @@ class _State:
     schedule: LRScheduler | None
     order: torch.Generator
     record: TrainingRecord
+    tree: Tree | Tensor | None = None
+    steps: Steps | None = None
+
+    @property
+    def length(self) -> int:
+        """Training steps from the first epoch to the last."""
+        config = self.record.config
+        images: int = self.record.dataset["train_images"]
+        return config.epochs * -(-images // config.batch_size)
+
+    def relearn(self, split: Split) -> None:
+        """Learn the head's tree anew; the body trains on as if nothing had happened."""
+        config = self.record.config
+        self.tree = learn_tree(self.model, split, config)
+        self.change_head(head_on(self.tree, self.model, config))
+
+    def change_head(self, head: Head) -> None:
+        """Put `head` in the place of the model's; the rest keeps its place in the schedule."""
+        config, old = self.record.config, self.optimizer
+        self.model.head = head
+        self.steps = None
+        self.optimizer = build_optimizer(
+            self.model, config, capturable=_captures(self.model, config)
+        )
+        kept: dict[Tensor, Any] = {
+            p: old.state[p] for p in self.model.parameters() if p in old.state
+        }
+        self.optimizer.state.update(kept)
+        if self.schedule is not None:
+            schedule = build_schedule(self.optimizer, config, self.length)
+            assert schedule is not None
+            schedule.load_state_dict(self.schedule.state_dict())
+            self.schedule = schedule
+        for new_group, old_group in zip(self.optimizer.param_groups, old.param_groups, strict=True):
+            new_group["lr"] = old_group["lr"]
 
 
 def _train(
@@ -172,8 +214,7 @@ def _train(
 ) -> TrainingRecord:
     length = config.epochs * -(-len(dataset.train) // config.batch_size)
     model = build_model(config, dataset.num_classes, length)
-    captured = config.graphs and capturable(model)
-    optimizer = build_optimizer(model, config, capturable=captured)
+    optimizer = build_optimizer(model, config, capturable=_captures(model, config))
     state = _State(
         model,
         optimizer,
@@ -183,26 +224,36 @@ def _train(
             config,
             _facts(dataset),
             datetime.now(UTC).isoformat(timespec="seconds"),
-            head_multiply_adds=model.head.cost("train", config.batch_size).multiply_adds
-            / config.batch_size,
+            head_multiply_adds=path_multiply_adds(model.head),
         ),
     )
     if checkpoint is not None and checkpoint.exists():
         _restore(state, checkpoint)
     dataset = dataset.to(torch.device(config.device))
-    steps = (Captured if captured else Eager)(model, optimizer, dataset.train, config)
     before, started = state.record.seconds, timer()
 
     while state.record.status != "measured":
         try:
-            epoch, metrics = _epoch(state, steps, dataset, observer, timer)
+            epoch, metrics = _epoch(state, dataset, observer, timer)
         except _NotFiniteError as error:
             return replace(state.record, reason=str(error), seconds=before + timer() - started)
         state.record = _extend(state.record, epoch, metrics, before + timer() - started)
+        if state.record.status == "measured":
+            misses = count_greedy_misses(model, dataset.test.images)
+            state.record = replace(
+                state.record,
+                greedy_misses=misses,
+                head_multiply_adds=path_multiply_adds(model.head),
+            )
         if checkpoint is not None:
             _save(state, checkpoint)
         observer.on_epoch(state.record)
     return state.record
+
+
+def _captures(model: Classifier, config: TrainingConfig) -> bool:
+    """Whether this training's steps are captured as a graph."""
+    return config.graphs and capturable(model)
 
 
 def _extend(
@@ -230,7 +281,6 @@ def _epochs_since_best(epochs: tuple[Epoch, ...]) -> int:
 
 def _epoch(
     state: _State,
-    steps: Steps,
     dataset: Dataset,
     observer: Observer,
     timer: Callable[[], float],
@@ -239,12 +289,17 @@ def _epoch(
     config, number = state.record.config, len(state.record.epochs) + 1
     device, clock = dataset.train.targets.device, _synchronised(timer, dataset)
     began = clock()
+    if number - 1 in config.relearn:
+        state.relearn(dataset.train)
+    if state.steps is None:
+        kind = Captured if _captures(state.model, config) else Eager
+        state.steps = kind(state.model, state.optimizer, dataset.train, config)
     draw = draw_epoch(len(dataset.train), config, state.order)
     length = -(-len(dataset.train) // config.batch_size)
     # Summed on the device: reading every loss would make a GPU wait for the host at every batch.
     window = torch.zeros((), dtype=torch.float64, device=device)
     total, recorded = 0.0, 0
-    for batch, loss in enumerate(steps.epoch(draw), start=1):
+    for batch, loss in enumerate(state.steps.epoch(draw), start=1):
         window += loss
         if state.schedule is not None:
             state.schedule.step()
@@ -331,6 +386,8 @@ def _save(state: _State, file: Path) -> None:
     """Write the checkpoint whole: whoever reads `file` finds the old state or the new one."""
     content = {
         "record": state.record.to_json(),
+        "tree": state.tree.parents if isinstance(state.tree, Tree) else state.tree,
+        "tree_has_parents": isinstance(state.tree, Tree),
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "schedule": None if state.schedule is None else state.schedule.state_dict(),
@@ -355,6 +412,11 @@ def _restore(state: _State, file: Path) -> None:
             f"{file} is not a checkpoint or is damaged; delete it to train from the start"
         ) from error
     _require_same(state.record.to_json(), record, file)
+    state.tree = content["tree"]
+    if content["tree_has_parents"]:
+        state.tree = Tree(content["tree"], state.model.head.num_classes)
+    if state.tree is not None:
+        state.change_head(head_on(state.tree, state.model, state.record.config))
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
     for group in state.optimizer.param_groups:
@@ -374,6 +436,7 @@ def _restore(state: _State, file: Path) -> None:
         epochs=tuple(Epoch(**entry) for entry in record["epochs"]),
         stopped_early=record["stopped_early"],
         final=record["final"] and Metrics(**record["final"]),
+        greedy_misses=record["greedy_misses"],
     )
 
 

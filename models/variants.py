@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import heads
+from heads.tree_softmax import FROM_EXAMPLES
 from models.config import TrainingConfig
 
 
@@ -27,15 +28,55 @@ class Variant:
 
 TUNED: Mapping[str, Any] = {
     "optimizer": "adamw",
-    "learning_rate": 4e-3,
+    "learning_rate": 7e-3,
+    "weight_decay": 0.2,
     "schedule": "one-cycle",
+    "warm_up": 0.25,
     "batch_size": 64,
     "padding": 1,
     "flips": True,
+    "initialisation": "kaiming",
 }
 """One recipe for every head, chosen on a held-out part of the training images."""
 
 _ON_LOGITS = {"on": "logits"}
+
+RELEARN = (1, 2, 3)
+"""Epochs after which a tree is learned: while the learning rate is still high."""
+
+
+def _tree(tree: str, **options: Any) -> dict[str, Any]:
+    """A tree head under the tuned recipe."""
+    settings: dict[str, Any] = {"head": "hierarchical", "head_options": {"tree": tree, **options}}
+    if tree in FROM_EXAMPLES:
+        settings["relearn"] = RELEARN
+    return {**settings, **TUNED}
+
+
+def _frontier() -> Iterator[Variant]:
+    """From the narrowest tree to the full softmax: wider, better learned, richer branches."""
+    yield Variant("hierarchical-tuned", "balanced binary tree, alphabetical", _tree("balanced"))
+    yield Variant("superclass-tuned", "binary tree, superclasses together", _tree("superclass"))
+    yield Variant("learned-tuned", "balanced binary tree, learned", _tree("learned"))
+    for branching in (4, 8, 16, 32):
+        yield Variant(
+            f"balanced-{branching}-tuned",
+            f"balanced tree in alphabetical order, {branching} children",
+            _tree("balanced", branching=branching),
+        )
+    for branching in (2, 4, 8, 16, 32):
+        yield Variant(
+            f"clustered-{branching}-tuned",
+            f"tree learned by clustering, {branching} children",
+            _tree("clustered", branching=branching),
+        )
+    for branching, pieces in ((2, 2), (2, 4), (2, 8), (4, 4), (10, 3)):
+        yield Variant(
+            f"clustered-{branching}x{pieces}-tuned",
+            f"tree learned by clustering, {branching} children of up to {pieces} pieces",
+            _tree("clustered", branching=branching, pieces=pieces),
+        )
+
 
 VARIANTS: Mapping[str, Variant] = {
     variant.name: variant
@@ -90,18 +131,19 @@ VARIANTS: Mapping[str, Variant] = {
             "classes of a superclass side by side instead of alphabetical",
             {"head": "hierarchical", "head_options": {"tree": "superclass"}},
         ),
+        Variant(
+            "hierarchical-learned",
+            "a balanced tree learned from the features after one epoch",
+            {"head": "hierarchical", "head_options": {"tree": "learned"}, "relearn": (1,)},
+        ),
         # Beaten.
         Variant("softmax-tuned", "softmax, tuned recipe", {"head": "softmax", **TUNED}),
         Variant(
             "gumbel-tuned",
             "Gumbel noise at an annealed temperature, tuned recipe",
-            {"head": "gumbel", "annealing": (2.0, 0.5), **TUNED},
+            {"head": "gumbel", "annealing": (1.0, 4.0), **TUNED},
         ),
-        Variant(
-            "hierarchical-tuned",
-            "a tree of exactly 100 leaves, tuned recipe",
-            {"head": "hierarchical", **TUNED},
-        ),
+        *_frontier(),
     )
 }
 

@@ -157,7 +157,8 @@ class Point:
     """What a variant's head costs and what it reaches.
 
     Attributes:
-        multiply_adds: of the head in a training step, per image, counted; None in old records.
+        multiply_adds: of the head's forward and backward, per image, counted along the path;
+            None in old records.
         step_seconds: of the whole model's training step; None where the record does not tell how
             many an epoch has.
         ahead: no other point costs no more multiply-adds and reaches more.

@@ -6,7 +6,7 @@ import torch
 import heads
 from models import tinyvgg
 from models.config import TrainingConfig
-from models.costs import flops_per_image, time_split
+from models.costs import flops_per_image, path_multiply_adds, time_split
 from models.data import Dataset
 from models.optimizers import build_optimizer
 from models.steps import training_step
@@ -61,3 +61,13 @@ def test_operations_of_a_step_are_those_of_its_layers() -> None:
 def test_a_wide_head_dominates_the_operations() -> None:
     narrow, wide = (flops_per_image(tinyvgg.build("softmax", n)) for n in (100, 10_100))
     assert wide - narrow == 3 * 2 * 250 * 10_000
+
+
+def test_a_trees_work_is_that_of_its_paths() -> None:
+    binary = heads.build("hierarchical", 10, 64)
+    assert path_multiply_adds(binary) == 3 * 6 * 10
+    wide = heads.build("hierarchical", 10, 64, branching=8)
+    assert path_multiply_adds(wide) == 3 * 16 * 10
+    pieces = heads.build("hierarchical", 10, 64, branching=8, pieces=2)
+    assert path_multiply_adds(pieces) == 3 * (16 + 8) * 10
+    assert path_multiply_adds(heads.build("softmax", 10, 64)) == 3 * 64 * 10

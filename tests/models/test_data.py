@@ -305,7 +305,9 @@ def test_every_class_is_drawn_in_its_proportion(sizes: list[int], share: float) 
     whole = Dataset("", ("",) * len(sizes), (), (), split, split)
     drawn = whole.subset(count, count).train.targets.bincount(minlength=len(sizes))
     expected = torch.tensor(sizes) * count / len(targets)
-    assert (drawn - expected).abs().max() <= 1
+    # Each class is rounded to whole images, and so is their sum.
+    rounding = 0.5 + len(sizes) / 2 * torch.tensor(sizes) / len(targets)
+    assert bool(((drawn - expected).abs() <= rounding).all())
 
 
 @given(st.lists(st.tuples(st.integers(0, 399), st.booleans()), min_size=1, max_size=8))

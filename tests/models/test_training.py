@@ -310,8 +310,14 @@ RECIPES: dict[str, dict[str, Any]] = {
         {"head": "softmax"},
         {"head": "gumbel", "annealing": (2.0, 0.5)},
         {"head": "hierarchical"},
+        {"head": "hierarchical", "head_options": {"tree": "learned"}, "relearn": (0, 1)},
+        {
+            "head": "hierarchical",
+            "head_options": {"tree": "clustered", "branching": 3, "pieces": 2},
+            "relearn": (1,),
+        },
     ],
-    ids=lambda settings: settings["head"],
+    ids=lambda settings: settings.get("head_options", {}).get("tree", settings["head"]),
 )
 def test_an_interrupted_training_ends_with_the_same_result(
     head: dict[str, Any], recipe: str, epoch: int, batch: int, tiny: Dataset, tmp_path: Path

@@ -28,12 +28,13 @@ def test_a_head_is_a_variant_under_the_published_recipe(name: str) -> None:
 
 def test_tuned_variants_share_one_recipe() -> None:
     tuned = [variants.config(name) for name in variants.names() if name.endswith("-tuned")]
-    own = {"head": "", "variant": "", "head_options": {}, "annealing": None}
+    own = {"head": "", "variant": "", "head_options": {}, "annealing": None, "relearn": ()}
     assert len({repr(replace(config, **own)) for config in tuned}) == 1  # type: ignore[arg-type]
 
 
 def test_only_tuned_variants_leave_the_published_recipe() -> None:
-    own = {"head": "", "variant": "", "head_options": {}, "annealing": None, "on": "features"}
+    own = {"head": "", "variant": "", "head_options": {}, "annealing": None, "relearn": ()}
+    own["on"] = "features"
     recipes = {
         repr(replace(variants.config(name), **own))  # type: ignore[arg-type]
         for name in variants.names()

@@ -1,0 +1,57 @@
+"""Trees that are learned while their model trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import heads
+from heads import Head
+from heads.tree_softmax import FROM_EXAMPLES, from_examples
+from heads.trees import Tree
+from models.config import TrainingConfig
+from models.data import Split
+from models.tinyvgg import Classifier
+
+EXAMPLES = 20_000
+"""Training images that a tree is learned from, at most: enough to know each class's mean by."""
+
+BATCH_SIZE = 500
+
+
+def first_options(config: TrainingConfig) -> dict[str, Any]:
+    """Options of the head that a training begins with: balanced where its tree is yet to learn."""
+    options = dict(config.head_options)
+    if options.get("tree") in FROM_EXAMPLES:
+        options["tree"] = "balanced"
+    return options
+
+
+@torch.no_grad()
+def learn_tree(model: Classifier, split: Split, config: TrainingConfig) -> Tree | Tensor:
+    """The head's option `tree`, learned from what the model makes of some training images.
+
+    Args:
+        model: in evaluation or not; it is left as it was.
+        split: the training images, on the model's device.
+        config: says which kind of tree.
+    """
+    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(config.seed))
+    batches = [
+        split.batch(index) for index in chosen[:EXAMPLES].to(split.targets.device).split(BATCH_SIZE)
+    ]
+    features = torch.cat([model.embed(images) for images, _ in batches])
+    targets = torch.cat([targets for _, targets in batches])
+    options = config.head_options
+    return from_examples(
+        options["tree"], features, targets, model.head.num_classes, options.get("branching", 2)
+    )
+
+
+def head_on(tree: Tree | Tensor, model: Classifier, config: TrainingConfig) -> Head:
+    """A fresh head like the model's, but on `tree`, on the configured device."""
+    options = {**config.head_options, "tree": tree}
+    old = model.head
+    return heads.build(config.head, old.in_features, old.num_classes, **options).to(config.device)
