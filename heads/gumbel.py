@@ -143,14 +143,16 @@ class Gumbel(Softmax):
         self.step += 1
         return tau
 
+    def _noise_like(self, logits: Tensor) -> Tensor:
+        return gumbel_noise(logits) if self.noise == "gumbel" else torch.randn_like(logits)
+
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Relaxed log-probability of each target and the mean loss; plain when not training."""
         if not self.training:
             return super().forward(input, target)
         logits = self.logits(input)
         self.check_target(input, target)
-        noise = gumbel_noise(logits) if self.noise == "gumbel" else torch.randn_like(logits)
-        relaxed = (logits + noise) / self._next_tau()
+        relaxed = (logits + self._noise_like(logits)) / self._next_tau()
         if self.hard:
             soft = relaxed.softmax(dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
             hit = (relaxed.argmax(dim=1) == target).to(soft.dtype)
