@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -390,9 +390,13 @@ def _name_height(rows: int) -> float:
     return 0.132 * rows + 0.024
 
 
-def _panel_for(names: int, rows: int) -> tuple[Figure, Axes]:
-    """A panel high enough for so many names beside its lines."""
-    return _panel((PANEL[0], max(PANEL[1], _name_height(rows) * names / 0.8)))
+def _panel_for(names: Collection[str], rows: int) -> tuple[Figure, Axes]:
+    """A panel with room for these names, of so many rows each, beside its lines."""
+    lines = 0.70 * PANEL[0]
+    longest = max(map(len, names), default=0)
+    width = max(PANEL[0], lines + 0.4 + 0.075 * longest)
+    height = max(PANEL[1], _name_height(rows) * len(names) / 0.8)
+    return _panel((width, height), right=lines / width)
 
 
 def _mean_curves(
@@ -413,7 +417,7 @@ def _mean_curves(
 def loss_curves(trainings: Sequence[Training], looks: Mapping[str, Style]) -> Figure:
     """Training loss against epochs, mean over seeds; a point is that since the one before it."""
     curves = _mean_curves((one.variant, *_loss_points(one)) for one in trainings)
-    figure, axes = _panel_for(len(curves), 1)
+    figure, axes = _panel_for(curves, 1)
     with mpl.rc_context(SETTINGS):
         ends = []
         for variant, (x, y) in curves.items():
@@ -454,7 +458,7 @@ def accuracy_per_epoch(trainings: Sequence[Training], looks: Mapping[str, Style]
         (one.variant, one.epochs["epoch"].to_numpy(), 100 * one.epochs["accuracy"].to_numpy())
         for one in trainings
     )
-    figure, axes = _panel_for(len(curves), 2)
+    figure, axes = _panel_for(curves, 2)
     with mpl.rc_context(SETTINGS):
         ends = []
         for variant, (x, y) in curves.items():
@@ -480,7 +484,7 @@ def accuracy_per_epoch(trainings: Sequence[Training], looks: Mapping[str, Style]
 
 def accuracy_against_time(rows: Sequence[Trained], looks: Mapping[str, Style]) -> Figure:
     """Final accuracy over the seconds it took: up and left is better."""
-    figure, axes = _panel_for(len(rows), 1)
+    figure, axes = _panel_for([row.variant for row in rows], 1)
     with mpl.rc_context(SETTINGS):
         ends = []
         for row in rows:

@@ -106,7 +106,7 @@ def frontier(shown: Sequence[Point], looks: Mapping[str, Style]) -> Figure:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("multiply-adds of the head in a training step, per image")
+        axes.set_xlabel("multiply-adds of the head per image, along the path")
         axes.set_ylabel("test accuracy in %")
         figure.legend(loc="upper left", bbox_to_anchor=(0.70, 0.98), frameon=False, fontsize=8)
     return figure
