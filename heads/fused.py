@@ -98,26 +98,28 @@ class HierarchicalFused(Hierarchical):
 
 
 class _FusedLoss(torch.autograd.Function):
-    """Log-probabilities and their loss as one node: at this speed each further one would show."""
+    """Log-probabilities and their loss as one node: at this speed each further one would show.
+
+    For the same reason NumPy makes what only the kernels see.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, leaf: Tensor, learning_rate: float
     ) -> tuple[Tensor, Tensor]:
-        features, leaf = input.contiguous(), leaf.contiguous()
-        size, depth = len(features), len(weight).bit_length()
-        output, slopes = torch.empty(size), torch.empty(size, depth)
-        order, places = torch.empty_like(leaf), torch.empty_like(leaf)
-        jacobian = torch.empty_like(features) if ctx.needs_input_grad[0] else features[:, :0]
-        _score(
-            *_arrays(features, weight, bias, leaf),
-            *_arrays(order, places, output, slopes, jacobian),
-            _use_threads_for(slopes.numel() * features.size(1)),
-        )
-        # The rows are meant to change in the backward, so they are not saved as autograd saves.
-        ctx.parameters, ctx.learning_rate = (weight, bias), learning_rate
-        ctx.save_for_backward(features, order, places, slopes, jacobian)
+        features, w, b = (t.detach().numpy() for t in (input.contiguous(), weight, bias))
+        size, depth = len(features), len(w).bit_length()
+        order, places = _from_left_to_right(leaf.numpy(), depth, len(w))
+        output = torch.empty(size)
+        slopes = np.empty((size, depth), np.float32)
+        jacobian = np.zeros_like(features if ctx.needs_input_grad[0] else features[:, :0])
+        threads = _use_threads_for(slopes.size * features.shape[1])
+        _score(features, w, b, order, places, output.numpy(), slopes, jacobian, threads)
+        # Saved for autograd's checks alone. The rows are meant to change, so they are not.
+        ctx.save_for_backward(input)
         ctx.set_materialize_grads(False)
+        ctx.arrays = (features, w, b, order, places, slopes, jacobian)
+        ctx.learning_rate = learning_rate
         return output, -output.mean()
 
     @staticmethod
@@ -125,18 +127,18 @@ class _FusedLoss(torch.autograd.Function):
     def backward(
         ctx: Any, grad_output: Tensor | None, grad_loss: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        features, order, places, slopes, jacobian = ctx.saved_tensors
+        _ = ctx.saved_tensors  # raises where the graph is used up or the input has changed
+        features, w, b, order, places, slopes, jacobian = ctx.arrays
         grad = _sample_gradients(grad_output, grad_loss, len(features))
-        grad_input = torch.empty_like(jacobian)
-        _update(
-            *_arrays(features, *ctx.parameters, order, places, slopes, jacobian, grad, grad_input),
-            np.float32(-ctx.learning_rate),
-            _use_threads_for(slopes.numel() * features.size(1)),
-        )
-        return grad_input if ctx.needs_input_grad[0] else None, None, None, None, None
+        threads = _use_threads_for(slopes.size * features.shape[1])
+        grad_input = np.empty_like(jacobian)
+        rate = np.float32(-ctx.learning_rate)
+        _update(features, w, b, order, places, slopes, jacobian, grad, grad_input, rate, threads)
+        wanted = torch.from_numpy(grad_input) if ctx.needs_input_grad[0] else None
+        return wanted, None, None, None, None
 
 
-def _sample_gradients(grad_output: Tensor | None, grad_loss: Tensor | None, size: int) -> Tensor:
+def _sample_gradients(grad_output: Tensor | None, grad_loss: Tensor | None, size: int) -> Array:
     """The gradient in each log-probability, of which the loss is the negative mean: -> (size,).
 
     Args:
@@ -144,15 +146,12 @@ def _sample_gradients(grad_output: Tensor | None, grad_loss: Tensor | None, size
         grad_loss: the gradient in the loss, (), if any.
         size: number of samples.
     """
-    if grad_loss is None:
-        assert grad_output is not None
-        return grad_output.contiguous()
-    grad = grad_loss.expand(size) / -size
-    return grad if grad_output is None else grad + grad_output
-
-
-def _arrays(*tensors: Tensor) -> list[Array]:
-    return [tensor.detach().numpy() for tensor in tensors]
+    grad = np.zeros(size, np.float32)
+    if grad_loss is not None:
+        grad -= grad_loss.item() / size
+    if grad_output is not None:
+        grad += grad_output.numpy()
+    return grad
 
 
 def _use_threads_for(work: int) -> int:
@@ -181,12 +180,33 @@ def _add_scaled(y: Array, scale: float, x: Array) -> None:
         y[k] += scale * x[k]
 
 
+@numba.njit(fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+def _add_four_scaled(y: Array, scales: Array, a: Array, b: Array, c: Array, d: Array) -> None:
+    """Four at a time, as each addition alone would read and write all of `y`."""
+    p, q, r, s = scales[0], scales[1], scales[2], scales[3]
+    for k in range(len(y)):
+        y[k] += p * a[k] + q * b[k] + r * c[k] + s * d[k]
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _from_left_to_right(leaf: Array, depth: int, inner_nodes: int) -> tuple[Array, Array]:
+    """The samples from left to right in the tree, and where each one's leaf is on `depth`.
+
+    A leaf that is one level higher stands for the first of the two that it would have below it.
+    """
+    places = leaf + (inner_nodes + 1)
+    for i in range(len(places)):
+        if not places[i] >> depth:
+            places[i] *= 2
+    order = np.argsort(places)
+    return order, places[order]
+
+
 @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
 def _score(
     x: Array,
     w: Array,
     b: Array,
-    leaf: Array,
     order: Array,
     places: Array,
     output: Array,
@@ -200,19 +220,16 @@ def _score(
     with one core, here and in the update; and there the samples of a row follow on each other.
     """
     size, depth = slopes.shape
-    for i in range(size):
-        node = leaf[i] + len(w) + 1
-        places[i] = node if node >> depth else 2 * node
-    order[:] = np.argsort(places)
-    places[:] = places[order]
+    wanted = jacobian.shape[1]
     for block in numba.prange(blocks):
+        row = np.empty(depth, np.int64)
         for s in range(block * size // blocks, (block + 1) * size // blocks):
             i, place = order[s], places[s]
             steps = depth if place >> 1 <= len(w) else depth - 1
             # All products before the first logarithm, so that the rows' cache misses overlap.
             for step in range(steps):
-                row = (place >> (depth - step)) - 1
-                slopes[s, step] = _dot(x[i], w[row]) + b[row]
+                row[step] = (place >> (depth - step)) - 1
+                slopes[s, step] = _dot(x[i], w[row[step]]) + b[row[step]]
             total, product = numba.float32(0), 1.0
             for step in range(steps):
                 sign = numba.float32(((place >> (depth - step - 1)) & 1) * 2 - 1)
@@ -223,10 +240,18 @@ def _score(
                 slopes[s, step] = sign * (small if signed >= 0 else numba.float32(1)) / (1 + small)
             # One logarithm for all decisions: the product is at most 2^depth.
             output[i] = total - math.log(product)
-            jacobian[i] = 0
-            for step in range(steps):
-                row = (place >> (depth - step)) - 1
-                _add_scaled(jacobian[i], slopes[s, step], w[row, : jacobian.shape[1]])
+            fours = steps // 4 * 4
+            for step in range(0, fours, 4):
+                _add_four_scaled(
+                    jacobian[i],
+                    slopes[s, step:],
+                    w[row[step], :wanted],
+                    w[row[step + 1], :wanted],
+                    w[row[step + 2], :wanted],
+                    w[row[step + 3], :wanted],
+                )
+            for step in range(fours, steps):
+                _add_scaled(jacobian[i], slopes[s, step], w[row[step], :wanted])
 
 
 @numba.njit(fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]

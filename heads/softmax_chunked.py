@@ -28,19 +28,23 @@ class SoftmaxChunked(Softmax):
     logits; the backward computes them again, slice by slice, and writes each slice of the weight's
     gradient once. That is one product more than `Softmax` (four to three), for a memory of O(N + n)
     above the parameters and their gradients; and as a slice fits in cache, it need not be slower.
-    `log_prob` returns N x n numbers and so makes them.
+    `log_prob` returns N x n numbers and so makes them. So few classes that one slice holds them are
+    left to `Softmax`.
 
     Source: the chunking of Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models",
     ICLR 2025, over classes; the running log-sum-exp of Milakov and Gimelshein, 2018.
 
     Args, shape, errors: as `Softmax`.
 
-    Cost, in multiply-adds: forward N n d, backward 3 N n d, step n (d + 1), predict N n d.
+    Cost, in multiply-adds: forward N n d, backward 3 N n d, step n (d + 1), predict N n d; with one
+    slice, that of `Softmax`.
     """
 
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
         self.check_input(input)
+        if self._fits_one_slice(len(input)):
+            return super().forward(input, target)
         self.check_target(input, target)
         output: Tensor = _ChunkedLogProb.apply(  # type: ignore[no-untyped-call]
             input, self.linear.weight, self.linear.bias, target
@@ -50,6 +54,8 @@ class SoftmaxChunked(Softmax):
     def predict(self, input: Tensor) -> Tensor:
         """The class with the largest score, slice by slice: -> (N,)."""
         self.check_input(input)
+        if self._fits_one_slice(len(input)):
+            return super().predict(input)
         best = torch.full((len(input),), -torch.inf, device=input.device)
         classes = torch.zeros(len(input), dtype=torch.int64, device=input.device)
         for part in _slices(input, self.num_classes):
@@ -60,23 +66,35 @@ class SoftmaxChunked(Softmax):
             best = torch.where(better, values, best)
         return classes
 
+    def _fits_one_slice(self, batch_size: int) -> bool:
+        device = self.linear.weight.device
+        return self.num_classes <= _slice_size(batch_size, self.num_classes, device)
+
     def forward_cost(self, batch_size: int) -> Cost:
         """As the full softmax, but no logits are kept."""
+        if self._fits_one_slice(batch_size):
+            return super().forward_cost(batch_size)
         n, d = self.num_classes, self.in_features
         elements = n * (d + 1) + batch_size * d + 2 * batch_size
         return Cost(batch_size * n * d, elements * self.itemsize + batch_size * INT64_BYTES)
 
     def backward_cost(self, batch_size: int) -> Cost:
         """Three products: the logits again, and the gradients of the weight and of the input."""
+        if self._fits_one_slice(batch_size):
+            return super().backward_cost(batch_size)
         n, d = self.num_classes, self.in_features
         elements = 2 * n * (d + 1) + 2 * batch_size * d + batch_size
         return Cost(3 * batch_size * n * d, elements * self.itemsize + batch_size * INT64_BYTES)
 
 
+def _slice_size(batch_size: int, num_classes: int, device: torch.device) -> int:
+    """Most classes of a slice."""
+    size = max(1, CHUNK_ELEMENTS // max(1, batch_size))
+    return size if device.type == "cpu" else max(size, -(-num_classes // ACCELERATOR_CHUNKS))
+
+
 def _slices(input: Tensor, num_classes: int) -> Iterator[slice]:
-    step = max(1, CHUNK_ELEMENTS // max(1, len(input)))
-    if input.device.type != "cpu":
-        step = max(step, -(-num_classes // ACCELERATOR_CHUNKS))
+    step = _slice_size(len(input), num_classes, input.device)
     for start in range(0, num_classes, step):
         yield slice(start, min(start + step, num_classes))
 
