@@ -52,11 +52,11 @@ def measure(workload: Workload, phase: heads.Phase) -> MemoryUse:
         loss: list[Tensor] = []
         peak = peak_bytes(
             lambda: loss.pop().backward(),
-            workload.target.device,
+            workload.device,
             before=lambda: loss.append(workload.loss()),
         )
     else:
-        peak = peak_bytes(workload.prepare(phase), workload.target.device)
+        peak = peak_bytes(workload.prepare(phase), workload.device)
     return MemoryUse(peak, *workload.held_bytes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from itertools import chain
+from itertools import chain, cycle
 from typing import Any
 
 import torch
@@ -19,9 +19,15 @@ from models import tinyvgg
 
 Call = Callable[[], object]
 
+TARGET_BATCHES = 64
+"""Drawn in advance. With one alone, a head that reads only its targets' rows would find them in the
+cache at every step, as no training does."""
+
 
 class Workload:
-    """A head, alone or on TinyVGG, with one random batch and plain SGD.
+    """A head, alone or on TinyVGG, with random batches and plain SGD.
+
+    The input stays, the targets change from one forward to the next.
 
     Every phase leaves the parameters as they were built, so that each one measures the same head:
     the learning rate is 0, which costs the optimizer the same arithmetic as any other.
@@ -33,12 +39,12 @@ class Workload:
 
     def __init__(self, cell: Cell, seed: int = 0) -> None:
         torch.manual_seed(seed)
-        device, dtype = torch.device(cell.device), getattr(torch, cell.dtype)
-        with device:
+        self.device, dtype = torch.device(cell.device), getattr(torch, cell.dtype)
+        with self.device:
             peer = cell.head in peers.names()
             self.module: nn.Module = peers.build(cell) if peer else build_module(cell)
             self.module.to(dtype)
-            self.target = torch.randint(cell.classes, (cell.batch,))
+            self.targets = torch.randint(cell.classes, (TARGET_BATCHES, cell.batch)).unbind()
             if cell.scope == "in-model":
                 side = tinyvgg.IMAGE_SIZE
                 images = torch.randn(cell.batch, 3, side, side, dtype=dtype)
@@ -51,6 +57,7 @@ class Workload:
             head.learning_rate = 0.0
         self.parameters = list(self.module.parameters())
         self.optimizer = torch.optim.SGD(self.parameters, lr=0.0)
+        self._next_target = cycle(self.targets)
         self._kept: Tensor | None = None
 
     @property
@@ -60,7 +67,7 @@ class Workload:
 
     def loss(self) -> Tensor:
         """Forward: the loss with its graph."""
-        loss: Tensor = self.module(self.input, self.target).loss
+        loss: Tensor = self.module(self.input, next(self._next_target)).loss
         return loss
 
     def backward(self, loss: Tensor) -> None:
@@ -106,14 +113,14 @@ class Workload:
         known_seconds: float = 0.0,
     ) -> timing.Timing:
         """Time `phase` for `budget` seconds; an earlier pass, if any, knew `known_seconds`."""
-        device = self.target.device.type
+        cuda = self.device.type == "cuda"
         return timing.measure(
             benchmark,
             self.prepare(phase),
-            timing.timer_of(device),
+            timing.timer_of(self.device.type),
             budget,
             known_seconds,
-            l2.of_current_device().flush(self.working_set(phase)) if device == "cuda" else None,
+            l2.of_current_device().flush(self.working_set(phase)) if cuda else None,
         )
 
     def working_set(self, phase: Phase) -> int:
@@ -124,7 +131,7 @@ class Workload:
 
     def cost(self, phase: Phase) -> Cost | None:
         """Counted work of `phase`, if the subject is one of our heads alone."""
-        return self.module.cost(phase, len(self.target)) if isinstance(self.module, Head) else None
+        return self.module.cost(phase, len(self.input)) if isinstance(self.module, Head) else None
 
     def prepare(self, phase: Phase) -> Call:
         """What to call, again and again, to measure `phase`."""
