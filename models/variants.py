@@ -136,6 +136,12 @@ VARIANTS: Mapping[str, Variant] = {
             "a balanced tree learned from the features after one epoch",
             {"head": "hierarchical", "head_options": {"tree": "learned"}, "relearn": (1,)},
         ),
+        # As published, but faster.
+        Variant(
+            "softmax-bfloat16",
+            "softmax as published, its products and convolutions in bfloat16",
+            {"head": "softmax", "autocast": "bfloat16"},
+        ),
         # Beaten.
         Variant("softmax-tuned", "softmax, tuned recipe", {"head": "softmax", **TUNED}),
         Variant(
