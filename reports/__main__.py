@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from reports import figures, html, summary, together_page
+from reports import drawing, html, summary, together_page
 from reports.findings import find
-from reports.results import ResultsError, latest, load
+from reports.results import ResultsError, load, locate
 from reports.together import LETTERS
 
 
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Render, print the summaries, and return the exit status."""
     asked = _parser().parse_args(arguments)
     try:
-        folders = _distinct([_folder(run, asked.results) for run in asked.runs or ["latest"]])
+        folders = _distinct([locate(run, asked.results) for run in asked.runs or ["latest"]])
         runs = []
         for folder in folders:
             findings = find(load(folder))
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _write(page, html.render(findings))
             if asked.figure:
                 for name, figure in html.stills(findings).items():
-                    figures.save(figure, page.with_stem(f"{page.stem}{name}"))
+                    drawing.save(figure, page.with_stem(f"{page.stem}{name}"))
             summary.show(findings, page)
             runs.append(findings)
         if len(runs) > 1:
@@ -60,15 +60,6 @@ def _parser() -> argparse.ArgumentParser:
         "--figure", action="store_true", help="write the main figures as .svg and .png too"
     )
     return parser
-
-
-def _folder(run: str, results: Path) -> Path:
-    if run == "latest":
-        return latest(results)
-    named = next((path for path in (Path(run), results / run) if path.is_dir()), None)
-    if named is None:
-        raise ResultsError(f"no run {run!r}: neither a folder nor the name of one under {results}/")
-    return named
 
 
 def _distinct(folders: Sequence[Path]) -> Sequence[Path]:

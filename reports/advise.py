@@ -20,7 +20,7 @@ from reports import units
 from reports.adviser import PHASES, Adviser, Question, Row, advise, adviser, recommend
 from reports.cells import Setting
 from reports.findings import Findings, find
-from reports.results import ResultsError, latest, load
+from reports.results import ResultsError, load, locate
 from reports.statistics import Interval
 
 WIDTH = 80
@@ -93,12 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     try:
         if asked.check:
-            old, new = (find(load(_folder(run, asked.results))) for run in asked.check)
+            old, new = (find(load(locate(run, asked.results))) for run in asked.check)
             _show_check(check(old, new), console)
             return 0
         if asked.classes is None:
             raise ResultsError("--classes is missing: expected the number of classes")
-        findings = find(load(_folder(asked.run, asked.results)))
+        findings = find(load(locate(asked.run, asked.results)))
         if findings.alone is None:
             raise ResultsError(
                 f"{findings.run.name} measured no head alone: nothing to predict from"
@@ -152,15 +152,6 @@ def _bytes(text: str) -> int:
     if found is None or found[2] not in SIZES or float(found[1]) == 0:
         raise argparse.ArgumentTypeError(f"expected bytes such as 500MB or 2GiB, got {text!r}")
     return round(float(found[1]) * SIZES[found[2]])
-
-
-def _folder(run: str, results: Path) -> Path:
-    if run == "latest":
-        return latest(results)
-    named = next((path for path in (Path(run), results / run) if path.is_dir()), None)
-    if named is None:
-        raise ResultsError(f"no run {run!r}: neither a folder nor the name of one under {results}/")
-    return named
 
 
 def _show(findings: Findings, known: Adviser, asked: Question, console: Console) -> None:

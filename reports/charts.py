@@ -18,7 +18,7 @@ import numpy as np
 
 from reports.answer import PHASE_NAMES
 from reports.cells import Cell
-from reports.figures import Style
+from reports.drawing import Style
 from reports.findings import Findings, Overtake
 from reports.pareto import COSTS, joined
 from reports.results import CELL, PHASES

@@ -21,7 +21,7 @@ from scipy.stats import false_discovery_control
 
 from reports import statistics
 from reports.cells import join, scatter
-from reports.results import ResultsError, latest, load
+from reports.results import ResultsError, load, locate
 from reports.statistics import Change, Interval, LogRatio, Passes, Scatter
 
 ROWS = 25
@@ -263,12 +263,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _path(name: str, results: Path) -> Path:
-    if name == "latest":
-        return latest(results)
-    for path in (Path(name), results / name):
-        if path.exists():
-            return path
-    raise ResultsError(f"no run {name!r}: neither a path nor the name of one under {results}/")
+    file = Path(name)
+    return file if file.is_file() else locate(name, results)
 
 
 if __name__ == "__main__":

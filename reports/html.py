@@ -15,6 +15,7 @@ from reports import (
     answer,
     charts,
     claims,
+    drawing,
     facts,
     figures,
     page,
@@ -23,17 +24,19 @@ from reports import (
     search,
     study_page,
     traces,
+    training_figures,
+    training_page,
     units,
 )
 from reports.answer import PHASE_NAMES
 from reports.cells import Cell, Memory
-from reports.figures import Series, Style
+from reports.drawing import Style
+from reports.figures import Series
 from reports.findings import Findings, Overtake
 from reports.growth import Growth, Order, reading
 from reports.notices import notices
-from reports.results import PHASES, Training
+from reports.results import PHASES
 from reports.statistics import Interval
-from reports.superclasses import grouping
 
 # The sections of the page in the order of a reader's questions: the name of the partial template
 # (and of the section's anchor) and its title in the contents. A new section is a line here, a
@@ -57,12 +60,11 @@ SECTIONS = (
 )
 
 TOP_OPERATORS = 10
-MOST_CONFUSED = 5
 
 
 def render(findings: Findings) -> str:
     """The page of one run. The same findings give the same text."""
-    looks = figures.styles(findings.run.names)
+    looks = drawing.styles(findings.run.names)
     return page.fill_in(
         header="header.html.j2",
         sections=SECTIONS,
@@ -74,7 +76,7 @@ def render(findings: Findings) -> str:
 
 def stills(findings: Findings) -> dict[str, Figure]:
     """Figures for a paper or a README: what follows the run's name in the file's -> figure."""
-    looks = figures.styles(findings.run.names)
+    looks = drawing.styles(findings.run.names)
     found = {}
     if lines := panels(findings):
         named = {PHASE_NAMES[phase]: series for phase, series in lines.items()}
@@ -85,7 +87,7 @@ def stills(findings: Findings) -> dict[str, Figure]:
         series = _exact_series(steps, lambda memory: memory.total)
         found["-memory"] = figures.against_classes(series, looks, "bytes", units.num_bytes)
     if findings.trained:
-        found["-accuracy"] = figures.accuracy_against_time(findings.trained, looks)
+        found["-accuracy"] = training_figures.accuracy_against_time(findings.trained, looks)
     return found
 
 
@@ -110,7 +112,7 @@ def _context(findings: Findings, looks: Mapping[str, Style]) -> dict[str, Any]:
         "overtakes": _overtakes(findings),
         "growths": _growths(findings),
         "memory": _memory(findings, looks),
-        "training": _training(findings, looks),
+        "training": training_page.context(findings, looks),
         "study": study_page.context(findings, looks),
         "in_model": _in_model(findings, looks),
         "operators": _operators(findings),
@@ -119,7 +121,7 @@ def _context(findings: Findings, looks: Mapping[str, Style]) -> dict[str, Any]:
         "missing": _missing(run.missing),
         "cells": findings.cells,
         "charts": charts.charts([findings], [findings.run.name]),
-        "pareto": _pareto(findings, looks),
+        "pareto": training_page.accuracy_against_time(findings, looks),
         "joined": pareto.joined(findings),
         "costs_of_accuracy": pareto.COSTS,
     }
@@ -307,106 +309,6 @@ def _two_lines(shown: str) -> tuple[str, str]:
     """An estimate and its bracketed interval."""
     estimate, bracket, rest = shown.partition(" [")
     return estimate, bracket.strip() + rest
-
-
-# --- training ---------------------------------------------------------------------------------
-
-
-def _training(findings: Findings, looks: Mapping[str, Style]) -> dict[str, Any]:
-    trainings = findings.run.trainings
-    finished = [t for t in trainings if t.final is not None]
-    pictures = []
-    if any(len(t.losses) for t in trainings):
-        pictures.append(
-            page.picture(
-                figures.loss_curves(trainings, looks),
-                "loss",
-                "Training loss, mean over seeds and over the batches since the point before.",
-            )
-        )
-    if any(len(t.epochs) for t in trainings):
-        pictures.append(
-            page.picture(
-                figures.accuracy_per_epoch(trainings, looks),
-                "epochs",
-                "Accuracy on the test images after every epoch, mean over seeds.",
-            )
-        )
-    return {
-        "pictures": pictures,
-        "confusions": _confusions(finished),
-        "per_class": _per_class(finished),
-        "failed": [t for t in trainings if t.status != "measured"],
-        "records": trainings,
-    }
-
-
-def _pareto(findings: Findings, looks: Mapping[str, Style]) -> page.Picture | None:
-    if not findings.trained:
-        return None
-    return page.picture(
-        figures.accuracy_against_time(findings.trained, looks),
-        "pareto",
-        "Accuracy against the time it took: up and to the left is better.",
-    )
-
-
-def _confusions(finished: Sequence[Training]) -> list[dict[str, Any]]:
-    """One matrix per variant, of its first seed, all on one scale."""
-    first = {t.variant: t for t in reversed(finished)}
-    shown = [t for t in finished if first[t.variant] is t and t.final is not None]
-    most = max(
-        (float(figures.row_shares(t.final.confusion).max()) for t in shown if t.final), default=0
-    )
-    return [
-        {
-            "variant": t.variant,
-            "seed": t.seed,
-            "picture": _confusion(t, t.final.confusion, most or 1, f"confusion-{index}"),
-            "pairs": _most_confused(t),
-        }
-        for index, t in enumerate(shown)
-        if t.final is not None
-    ]
-
-
-def _confusion(training: Training, table: np.ndarray, most: float, name: str) -> page.Picture:
-    """The matrix, superclass by superclass where the data set has them."""
-    caption = f"Confusion matrix of {training.variant}: share of each true class predicted as each"
-    bounds: tuple[int, ...] = ()
-    if groups := training.superclass_of:
-        order, bounds = grouping(groups)
-        table = table[np.ix_(order, order)]
-        caption += "; lines part the superclasses"
-    return page.picture(figures.confusion(table, most, bounds), name, f"{caption}.")
-
-
-def _most_confused(training: Training) -> list[tuple[str, str, float]]:
-    """The pairs (true class, predicted class) that took most of the true class's images."""
-    if training.final is None:
-        return []
-    shares = figures.row_shares(training.final.confusion)
-    np.fill_diagonal(shares, 0)
-    names = training.final.per_class["name"].tolist()
-    top = np.argsort(-shares, axis=None, kind="stable")[:MOST_CONFUSED]
-    pairs = [divmod(int(index), len(names)) for index in top]
-    return [(names[i], names[j], float(shares[i, j])) for i, j in pairs if shares[i, j] > 0]
-
-
-def _per_class(finished: Sequence[Training]) -> dict[str, Any]:
-    """F1, precision and recall of every class, three columns per variant (first seed)."""
-    finals = {t.variant: t.final.per_class for t in reversed(finished) if t.final is not None}
-    tables = {name: finals[name] for name in dict.fromkeys(t.variant for t in finished)}
-    names = next((list(table["name"]) for table in tables.values()), [])
-    same = {name: table for name, table in tables.items() if list(table["name"]) == names}
-    columns = [table[metric] for table in same.values() for metric in ("f1", "precision", "recall")]
-    return {
-        "variants": list(same),
-        "rows": [
-            (name, [float(column.iloc[index]) for column in columns])
-            for index, name in enumerate(names)
-        ],
-    }
 
 
 # --- in the model -----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import jinja2
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
-from reports import charts, figures, units
+from reports import charts, drawing, units
 from reports.statistics import Interval
 
 # Run in this order, as one script.
@@ -30,7 +30,7 @@ class Picture:
 
 def picture(figure: Figure, name: str, caption: str) -> Picture:
     """`figure` for the page; `name` is unique in it."""
-    return Picture(figures.svg(figure, name, caption), caption)
+    return Picture(drawing.svg(figure, name, caption), caption)
 
 
 def fill_in(

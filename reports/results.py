@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from reports import fields, records
+
+# Re-exported: a run is made of them.
+from reports.records import Training as Training
 
 SCHEMA = 1
 CELL = (
@@ -37,80 +42,13 @@ MEMORY = ("peak_bytes", "parameter_bytes", "gradient_bytes", "optimizer_bytes")
 PARTS = ("data", "forward", "head", "backward", "optimizer")
 METHODS = ("exact", "greedy", "all")
 MODELS = ("untrained", "trained")
-SHARES = ("accuracy", "top5", "precision", "recall", "f1")
 
-# Beyond 2**53 a JSON number no longer survives a float; no count of this format comes near.
-LARGEST = 2**53
 # A file with a thousand bad lines is one finding, not a thousand.
 WARNINGS_PER_FILE = 10
-LONGEST_NAME = 60
 
 
 class ResultsError(Exception):
     """No report is possible; the message is one line for the user."""
-
-
-@dataclass(frozen=True, eq=False)
-class Final:
-    """Metrics on the test set after the last epoch; shares in [0, 1], macro averages.
-
-    Attributes:
-        metrics: accuracy, top5, precision, recall, f1.
-        per_class: one row per class: name, precision, recall, f1.
-        confusion: (classes, classes); [i, j] counts images of class i predicted as j.
-    """
-
-    metrics: Mapping[str, float]
-    per_class: pd.DataFrame
-    confusion: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Training:
-    """One training of TinyVGG with one head from one seed.
-
-    Attributes:
-        variant: what the study calls this head under this recipe; the head's name in old records.
-        head_multiply_adds: of the head in a training step, per image, counted; None in old records.
-        greedy_misses: test images that a greedy descent answers otherwise than the exact search;
-            None where the head has no such search, and in old records.
-        losses: columns epoch, batch, loss.
-        epochs: columns epoch, train_loss, test_loss, train_seconds, test_seconds and the shares.
-        final: None where the training failed; `reason` then says why.
-    """
-
-    variant: str
-    head: str
-    seed: int
-    status: str
-    reason: str
-    seconds: float
-    dataset: Mapping[str, Any]
-    config: Mapping[str, Any]
-    losses: pd.DataFrame
-    epochs: pd.DataFrame
-    stopped_early: bool
-    final: Final | None
-    head_multiply_adds: float | None = None
-    greedy_misses: int | None = None
-
-    @property
-    def superclass_of(self) -> tuple[int, ...] | None:
-        """Of each class tested, the number of its superclass; None where there are none."""
-        found = self.dataset.get("superclass_of")
-        if (
-            not isinstance(found, list)
-            or self.final is None
-            or len(found) != len(self.final.confusion)
-            or not all(type(one) is int and 0 <= one < len(found) for one in found)
-        ):
-            return None
-        return tuple(found) or None
-
-    @property
-    def stand_in(self) -> bool:
-        """Whether the images were generated, so that its accuracy says nothing."""
-        return bool(self.dataset.get("stand_in", False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +147,20 @@ def latest(results: Path) -> Path:
         return str(facts.get("started", "")), folder.name
 
     return max(folders, key=started)
+
+
+def locate(run: str, results: Path) -> Path:
+    """The folder that `run` means: itself a folder, the name of one under `results`, or 'latest'.
+
+    Raises:
+        ResultsError: there is no such folder.
+    """
+    if run == "latest":
+        return latest(results)
+    for folder in (Path(run), results / run):
+        if folder.is_dir():
+            return folder
+    raise ResultsError(f"no run {run!r}: neither a folder nor the name of one under {results}/")
 
 
 def load(folder: Path) -> Run:
@@ -339,148 +291,58 @@ def _traces(folder: Path, warnings: list[str]) -> dict[str, tuple[Path, ...]]:
     return traces
 
 
-# --- fields -----------------------------------------------------------------------------------
-
-
-def _text(record: Mapping[str, Any], field: str, known: Sequence[str] = ()) -> str:
-    value = record.get(field)
-    if not isinstance(value, str) or (known and value not in known):
-        expected = " or ".join(known) if known else "a string"
-        raise ValueError(f"{field}: expected {expected}, got {_short(value)}")
-    return value
-
-
-def _name(record: Mapping[str, Any], field: str) -> str:
-    """A text short and plain enough to stand in a table and beside a line of a figure."""
-    value = _text(record, field)
-    if not value.isprintable() or not 1 <= len(value) <= LONGEST_NAME:
-        raise ValueError(
-            f"{field}: expected 1 to {LONGEST_NAME} printable characters, got {_short(value)}"
-        )
-    return value
-
-
-def _count(record: Mapping[str, Any], field: str, least: int = 0) -> int:
-    value = record.get(field)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < LARGEST:
-        raise ValueError(f"{field}: expected an integer of at least {least}, got {_short(value)}")
-    return value
-
-
-def _number(record: Mapping[str, Any], field: str, low: float = 0, high: float = math.inf) -> float:
-    value = record.get(field)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ValueError(f"{field}: expected a number in [{low:g}, {high:g}], got {_short(value)}")
-    return float(value)
-
-
-def _loss(record: Mapping[str, Any], field: str) -> float:
-    """A loss, where "not finite" is a finding and not a mistake of the file."""
-    value = record.get(field)
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{field}: expected a number, got {_short(value)}")
-    return float(value)
-
-
-def _rows(record: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
-    value = record.get(field)
-    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise ValueError(f"{field}: expected a list of objects, got {_short(value)}")
-    return value
-
-
-def _mapping(record: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    value = record.get(field)
-    if not isinstance(value, dict):
-        raise ValueError(f"{field}: expected an object, got {_short(value)}")
-    return value
-
-
-def _seconds(record: Mapping[str, Any], field: str, entries: int) -> np.ndarray:
-    """At least so many durations, all positive."""
-    return _durations(record, field, entries, lambda value: 0 < value < math.inf, "positive")
-
-
-def _durations(
-    record: Mapping[str, Any],
-    field: str,
-    entries: int,
-    holds: Callable[[float], bool],
-    expected: str,
-) -> np.ndarray:
-    values = record.get(field)
-    if (
-        not isinstance(values, list)
-        or len(values) < entries
-        or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        or not all(holds(v) for v in values)
-    ):
-        raise ValueError(
-            f"{field}: expected a list of at least {entries} {expected} numbers, "
-            f"got {_short(values)}"
-        )
-    return np.array(values, dtype=np.float64)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
 # --- the journal ------------------------------------------------------------------------------
 
 
 def _cell(record: Mapping[str, Any]) -> dict[str, Any]:
-    cell = _mapping(record, "cell")
+    cell = fields.mapping(record, "cell")
     return {
-        "scope": _text(cell, "scope", SCOPES),
-        "head": _name(cell, "head"),
-        "phase": _text(cell, "phase", PHASES),
-        "classes": _count(cell, "classes", 1),
-        "batch": _count(cell, "batch", 1),
-        "features": _count(cell, "features", 1),
-        "dtype": _name(cell, "dtype"),
-        "device": _name(cell, "device"),
-        "threads": _count(cell, "threads", 1),
-        "replica": _count(cell, "replica"),
+        "scope": fields.text(cell, "scope", SCOPES),
+        "head": fields.name(cell, "head"),
+        "phase": fields.text(cell, "phase", PHASES),
+        "classes": fields.count(cell, "classes", 1),
+        "batch": fields.count(cell, "batch", 1),
+        "features": fields.count(cell, "features", 1),
+        "dtype": fields.name(cell, "dtype"),
+        "device": fields.name(cell, "device"),
+        "threads": fields.count(cell, "threads", 1),
+        "replica": fields.count(cell, "replica"),
     }
 
 
 def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
     """A journal line, checked field by field, as a flat row."""
-    kind = _text(record, "kind", ("time", "memory", "split", "search"))
-    status = _text(record, "status", STATUSES)
-    row = {**_cell(record), "pass": _count(record, "pass"), "kind": kind, "status": status}
+    kind = fields.text(record, "kind", ("time", "memory", "split", "search"))
+    status = fields.text(record, "status", STATUSES)
+    row = {**_cell(record), "pass": fields.count(record, "pass"), "kind": kind, "status": status}
     if status != "measured":
-        return row | {"reason": _text(record, "reason")}
+        return row | {"reason": fields.text(record, "reason")}
     if kind == "memory":
-        return row | {field: _count(record, field) for field in MEMORY}
+        return row | {field: fields.count(record, field) for field in MEMORY}
     if kind == "split":
         return row | _split(record)
     if kind == "search":
-        return row | {model: _search(_mapping(record, model)) for model in MODELS}
+        return row | {model: _search(fields.mapping(record, model)) for model in MODELS}
     counted = {
-        field: float("nan") if record.get(field) is None else _count(record, field)
+        field: float("nan") if record.get(field) is None else fields.count(record, field)
         for field in ("multiply_adds", "bytes")
     }
     return (
         row
         | counted
         | {
-            "seconds": _seconds(record, "seconds", 1),
-            "iterations": _count(record, "iterations", 1),
-            "warmup_seconds": _seconds(record, "warmup_seconds", 0),
+            "seconds": fields.seconds(record, "seconds", 1),
+            "iterations": fields.count(record, "iterations", 1),
+            "warmup_seconds": fields.seconds(record, "warmup_seconds", 0),
         }
     )
 
 
 def _split(record: Mapping[str, Any]) -> dict[str, Any]:
     """Where the time of training steps went: all parts of as many steps."""
-    given = _mapping(record, "parts")
+    given = fields.mapping(record, "parts")
     parts = {
-        part: _durations(given, part, 1, lambda value: 0 <= value < math.inf, "non-negative")
+        part: fields.durations(given, part, 1, lambda value: 0 <= value < math.inf, "non-negative")
         for part in PARTS
     }
     if len({len(taken) for taken in parts.values()}) > 1:
@@ -488,23 +350,25 @@ def _split(record: Mapping[str, Any]) -> dict[str, Any]:
     counted = record.get("flops_per_image")
     return {
         "parts": parts,
-        "flops_per_image": math.nan if counted is None else _count(record, "flops_per_image", 1),
+        "flops_per_image": math.nan
+        if counted is None
+        else fields.count(record, "flops_per_image", 1),
     }
 
 
 def _search(race: Mapping[str, Any]) -> Search:
     """A race: every method in every round, and what came of it."""
-    seconds, scores = _mapping(race, "seconds"), _mapping(race, "scores")
-    taken = {method: _seconds(seconds, method, 1) for method in METHODS}
+    seconds, scores = fields.mapping(race, "seconds"), fields.mapping(race, "scores")
+    taken = {method: fields.seconds(seconds, method, 1) for method in METHODS}
     if len({len(rounds) for rounds in taken.values()}) > 1:
         raise ValueError("seconds: expected as many rounds of each method")
-    samples = _count(race, "samples", 1)
+    samples = fields.count(race, "samples", 1)
     return Search(
         seconds=taken,
-        scores={method: _number(scores, method) for method in METHODS},
+        scores={method: fields.number(scores, method) for method in METHODS},
         samples=samples,
-        misses=int(_number({"misses": _count(race, "misses")}, "misses", 0, samples)),
-        right=int(_number({"right": _count(race, "right")}, "right", 0, samples)),
+        misses=fields.count(race, "misses", most=samples),
+        right=fields.count(race, "right", most=samples),
     )
 
 
@@ -538,9 +402,9 @@ def _journal(
     if len(malformed) > WARNINGS_PER_FILE:
         warnings.append(f"journal.jsonl: {len(malformed) - WARNINGS_PER_FILE} more such lines")
 
-    def table(keep: Callable[[dict[str, Any]], bool], *fields: str) -> pd.DataFrame:
+    def table(keep: Callable[[dict[str, Any]], bool], *columns: str) -> pd.DataFrame:
         kept = [row for row in rows.values() if keep(row)]
-        return pd.DataFrame(kept, columns=[*CELL, "pass", *fields])
+        return pd.DataFrame(kept, columns=[*CELL, "pass", *columns])
 
     def measured(kind: str) -> Callable[[dict[str, Any]], bool]:
         return lambda row: row["kind"] == kind and row["status"] == "measured"
@@ -565,80 +429,9 @@ def _trainings(folder: Path, warnings: list[str]) -> Iterator[Training]:
         if not record:
             continue
         try:
-            yield _training(record)
+            if record.get("schema") != SCHEMA:
+                found = fields.short(record.get("schema"))
+                raise ValueError(f"schema: expected {SCHEMA}, got {found}")
+            yield records.parse(record)
         except (ValueError, OverflowError) as error:
             warnings.append(f"{path.relative_to(folder)}: {error}; it is left out")
-
-
-def _training(record: Mapping[str, Any]) -> Training:
-    if record.get("schema") != SCHEMA:
-        raise ValueError(f"schema: expected {SCHEMA}, got {_short(record.get('schema'))}")
-    status = _text(record, "status", ("measured", "failed"))
-    dataset = _mapping(record, "dataset")
-    losses = [
-        {
-            "epoch": _count(row, "epoch", 1),
-            "batch": _count(row, "batch"),
-            "loss": _loss(row, "loss"),
-        }
-        for row in _rows(record, "losses")
-    ]
-    epochs = [
-        {
-            "epoch": _count(row, "epoch", 1),
-            **{field: _loss(row, field) for field in ("train_loss", "test_loss")},
-            **{field: _number(row, field) for field in ("train_seconds", "test_seconds")},
-            **{field: _number(row, field, 0, 1) for field in SHARES},
-        }
-        for row in _rows(record, "epochs")
-    ]
-    final = record.get("final")
-    head, counted = _name(record, "head"), record.get("head_multiply_adds")
-    missed = record.get("greedy_misses")
-    return Training(
-        variant=_name(record, "variant") if "variant" in record else head,
-        head=head,
-        seed=_count(record, "seed"),
-        status=status,
-        reason=_text(record, "reason"),
-        seconds=_number(record, "seconds"),
-        dataset=dataset,
-        config=_mapping(record, "config"),
-        losses=pd.DataFrame(losses, columns=["epoch", "batch", "loss"]),
-        epochs=pd.DataFrame(
-            epochs,
-            columns=["epoch", "train_loss", "test_loss", "train_seconds", "test_seconds", *SHARES],
-        ),
-        stopped_early=record.get("stopped_early") is True,
-        final=None if final is None else _final(_mapping(record, "final"), dataset),
-        head_multiply_adds=None if counted is None else _number(record, "head_multiply_adds"),
-        greedy_misses=None if missed is None else _count(record, "greedy_misses"),
-    )
-
-
-def _final(final: Mapping[str, Any], dataset: Mapping[str, Any]) -> Final:
-    confusion = final.get("confusion")
-    size = len(confusion) if isinstance(confusion, list) else 0
-    if (
-        not isinstance(confusion, list)
-        or not all(isinstance(row, list) and len(row) == size for row in confusion)
-        or not all(
-            type(count) is int and 0 <= count < LARGEST for row in confusion for count in row
-        )
-    ):
-        raise ValueError("final.confusion: expected a square table of counts")
-    per_class = _mapping(final, "per_class")
-    columns: dict[str, list[float]] = {}
-    for field in ("precision", "recall", "f1"):
-        values = per_class.get(field)
-        if not isinstance(values, list) or len(values) != size:
-            raise ValueError(f"final.per_class.{field}: expected one share per class ({size})")
-        columns[field] = [_number({field: value}, field, 0, 1) for value in values]
-    names = dataset.get("classes")
-    if not isinstance(names, list) or len(names) != size:
-        names = [str(index) for index in range(size)]
-    return Final(
-        metrics={field: _number(final, field, 0, 1) for field in SHARES},
-        per_class=pd.DataFrame({"name": [str(name) for name in names], **columns}),
-        confusion=np.array(confusion, dtype=np.int64).reshape(size, size),
-    )

@@ -18,9 +18,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from reports import figures, units
+from reports import drawing, units
 from reports.cells import Cell
-from reports.figures import INK, Style
+from reports.drawing import INK, Style
 from reports.findings import Findings
 from reports.results import PHASES
 from reports.statistics import Interval
@@ -164,7 +164,7 @@ def roofline(findings: Findings, looks: Mapping[str, Style]) -> Roofline | None:
         batch=findings.batch,
         points=found,
         sentences=sentences(steps),
-        svg=figures.svg(figure(steps, under, looks), "roofline", caption),
+        svg=drawing.svg(figure(steps, under, looks), "roofline", caption),
         caption=caption,
     )
 
@@ -216,7 +216,7 @@ def figure(found: Sequence[Point], under: Roofs, looks: Mapping[str, Style]) -> 
         looks: style of each head.
     """
     drawn = [point for point in found if point.intensity > 0]
-    with mpl.rc_context(figures.SETTINGS):
+    with mpl.rc_context(drawing.SETTINGS):
         whole = Figure(figsize=(6.0, 3.4))
         axes = whole.add_axes((0.14, 0.15, 0.52, 0.80))
         reach = [under.ridge, *(point.intensity for point in drawn)]
@@ -231,13 +231,11 @@ def figure(found: Sequence[Point], under: Roofs, looks: Mapping[str, Style]) -> 
                 [point.intensity],
                 [rate.estimate],
                 yerr=[[rate.estimate - rate.low], [high - rate.estimate]],
-                fmt=look.marker,
-                color=look.colour,
-                markerfacecolor="none" if look.hollow else look.colour,
                 linestyle="none",
                 elinewidth=1,
                 capsize=2,
                 label=point.head,
+                **look.points,
             )
         axes.set_xscale("log")
         axes.set_yscale("log")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from reports import units
-from reports.figures import COLOURS, INK, PANEL, SETTINGS, Style
+from reports.drawing import COLOURS, INK, PANEL, SETTINGS, Style
 from reports.results import PARTS
 from reports.statistics import Interval
 from reports.steptime import Growing, Split
@@ -176,12 +176,11 @@ def share_against_classes(growing: Sequence[Growing], looks: Mapping[str, Style]
                 [split.classes for split in one.splits],
                 [100 * split.head_share.estimate for split in one.splits],
                 yerr=np.hstack([_arms(split.head_share, 100) for split in one.splits]),
-                marker=look.marker,
-                color=look.colour,
                 linestyle=look.dash,
                 elinewidth=1,
                 capsize=2,
                 label=one.head,
+                **look.points,
             )
         axes.axhline(50, color=INK, linewidth=0.8, linestyle=":")
         axes.set_xscale("log")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from reports import figures, study_figures, units
-from reports.figures import Style
+from reports import page, study_figures, units
+from reports.drawing import Style
 from reports.findings import Findings
 from reports.steptime import Growing
 from reports.study import Study
@@ -33,7 +31,7 @@ def context(findings: Findings, looks: Mapping[str, Style]) -> dict[str, Any] | 
         "ladders": {
             name: {
                 "rungs": rungs,
-                "picture": _picture(
+                "picture": page.picture(
                     study_figures.ladder(rungs),
                     f"ladder-{index}",
                     f"{name}: what each step changes in test accuracy. Gains are filled, losses "
@@ -54,10 +52,6 @@ def context(findings: Findings, looks: Mapping[str, Style]) -> dict[str, Any] | 
     }
 
 
-def _picture(figure: Figure, name: str, caption: str) -> dict[str, str]:
-    return {"svg": figures.svg(figure, name, caption), "caption": caption}
-
-
 def _at_once(findings: Findings) -> int:
     """How many trainings ran at once, which their seconds depend on."""
     options = findings.run.facts.get("options")
@@ -72,7 +66,7 @@ def _frontier(study: Study, looks: Mapping[str, Style]) -> dict[str, Any] | None
     drawn = [point for point in points if point.multiply_adds]
     picture = None
     if drawn:
-        picture = _picture(
+        picture = page.picture(
             study_figures.frontier(drawn, looks),
             "frontier",
             "Test accuracy against what the head computes. Filled: no head at its left reaches as "
@@ -91,16 +85,16 @@ def _parts(study: Study) -> dict[str, Any] | None:
     if any(split.limit is not None for split in shown):
         caption += " The mark is where it would end if only the arithmetic took time, at the peak."
     return {
-        "picture": _picture(study_figures.parts(shown), "parts", caption),
+        "picture": page.picture(study_figures.parts(shown), "parts", caption),
         "shown": shown,
         "others": [split for split in study.splits if split.classes > least],
     }
 
 
-def _share(study: Study, looks: Mapping[str, Style]) -> dict[str, str] | None:
+def _share(study: Study, looks: Mapping[str, Style]) -> page.Picture | None:
     if not study.growing:
         return None
-    return _picture(
+    return page.picture(
         study_figures.share_against_classes(study.growing, looks),
         "head-share",
         "Share of TinyVGG's training step that the head takes, against the number of classes; "

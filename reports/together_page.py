@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports import answer, charts, facts, figures, page, pareto, together, units
+from reports import answer, charts, drawing, facts, figures, page, pareto, together, units
 from reports.answer import PHASE_NAMES
-from reports.figures import Series, Style
+from reports.drawing import Style
+from reports.figures import Series
 from reports.findings import Findings
 from reports.notices import notices
 from reports.results import PHASES
@@ -31,7 +32,7 @@ def render(runs: Sequence[Findings], pages: Sequence[str], title: str) -> str:
         pages: address of each run's own page.
         title: of the page.
     """
-    looks = figures.styles(list(dict.fromkeys(name for f in runs for name in f.run.names)))
+    looks = drawing.styles(list(dict.fromkeys(name for f in runs for name in f.run.names)))
     letters = together.LETTERS[: len(runs)]
     return page.fill_in(
         header="together-header.html.j2",

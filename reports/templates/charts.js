@@ -31,6 +31,26 @@
     return { type: "log", dtick: decades > 1 ? 1 : "D2", minor: { ticks: "outside", ticklen: 3, dtick: "D1" } };
   };
 
+  // Plotly's own ticks are decimal; those of an axis of bytes are powers of two, as in the tables, or
+  // their multiples where an axis is linear or little of it is in view.
+  const byteTicks = ({ type, range }) => {
+    const [low, high] = type === "log" ? range.map((exponent) => 10 ** exponent) : range;
+    const every = (first, step, last) =>
+      Array.from({ length: Math.floor(last / step) - Math.ceil(first / step) + 1 },
+        (_, index) => (Math.ceil(first / step) + index) * step);
+    const octaves = [Math.ceil(Math.log2(low)), Math.floor(Math.log2(high))];
+    const steps = octaves[1] - octaves[0];
+    const tickvals = type === "log" && steps > 2
+      ? every(octaves[0], [1, 2, 5].find((step) => steps <= 8 * step) ?? 10, octaves[1])
+        .map((exponent) => 2 ** exponent)
+      : every(Math.max(0, low), Math.max(1, 2 ** Math.ceil(Math.log2((high - low) / 8))), high);
+    return { "yaxis.tickvals": tickvals, "yaxis.ticktext": tickvals.map(inBytes) };
+  };
+  const inBytes = (value) => {
+    const power = value < 1 ? 0 : Math.min(4, Math.floor(Math.log2(value) / 10));
+    return `${Number((value / 1024 ** power).toPrecision(4))} ${["B", "KiB", "MiB", "GiB", "TiB"][power]}`;
+  };
+
   /** One line of points per head and run, from cells that were measured alike. */
   const lines = (data, asked, key, hover) =>
     data.runs.flatMap((run, index) =>
@@ -97,7 +117,8 @@
     return {
       traces,
       x: { title: { text: "classes" }, tickformat: "~s", ...scale(asked, sizes(traces, "x")) },
-      y: { title: { text: "bytes" }, tickformat: "~s", ticksuffix: "B", ...scale(asked, sizes(traces, "y")) },
+      y: { title: { text: "bytes", standoff: 8 }, type: asked.scale, ...(asked.scale === "linear" && { rangemode: "tozero" }) },
+      ticks: byteTicks,
     };
   };
 
@@ -154,7 +175,7 @@
       heads: new Set(choices.getAll("heads")),
       runs: new Set(choices.has("runs") || data.runs.length > 1 ? choices.getAll("runs") : ["0"]),
     };
-    const { traces, x, y } = kinds[chart.dataset.chart](data, asked);
+    const { traces, x, y, ticks } = kinds[chart.dataset.chart](data, asked);
     const axis = { gridcolor: colour("grid"), linecolor: colour("ink"), zeroline: false,
       showline: true, ticks: "outside", automargin: true, exponentformat: "SI" };
     const layout = {
@@ -178,6 +199,12 @@
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
       toImageButtonOptions: { format: "svg", filename: chart.dataset.chart },
     });
+    if (ticks) {
+      const retick = () => Plotly.relayout(place, ticks(place.layout.yaxis));
+      place.removeAllListeners("plotly_relayout");
+      place.on("plotly_relayout", (changed) => "yaxis.tickvals" in changed || retick());
+      await retick();
+    }
     const chosen = [...chart.querySelectorAll("select")].map((one) => one.selectedOptions[0].text);
     place.setAttribute("aria-label", `${place.dataset.label}: ${chosen.join(", ")}`);
     place.dataset.drawn = "yes";

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports import charts, figures
+from reports import charts, drawing
 from reports.findings import Findings, find
 from reports.results import load
 from tests.reports.synthetic import cell, timed, write_run
@@ -27,7 +27,7 @@ def findings(synthetic: Path) -> Findings:
 
 @pytest.fixture(scope="module")
 def document(findings: Findings) -> dict[str, Any]:
-    return charts.document([findings], figures.styles(findings.run.names), ["run"])
+    return charts.document([findings], drawing.styles(findings.run.names), ["run"])
 
 
 @given(st.text())
@@ -63,7 +63,7 @@ def test_document_is_strict_json_even_where_an_interval_is_unbounded(tmp_path: P
     seconds = findings.cells[0].seconds
     assert seconds is not None
     assert math.isinf(seconds.high)
-    text = charts.dumps(charts.document([findings], figures.styles(findings.run.names), ["run"]))
+    text = charts.dumps(charts.document([findings], drawing.styles(findings.run.names), ["run"]))
     assert json.loads(text)["runs"][0]["cells"][0]["seconds_high"] is None
 
 
@@ -110,5 +110,5 @@ def test_charts_offer_what_was_measured_and_no_more(tmp_path: Path) -> None:
 
 
 def test_every_look_has_a_counterpart_in_the_charts() -> None:
-    looks = figures.styles([f"head {index}" for index in range(16)]).values()
+    looks = drawing.styles([f"head {index}" for index in range(16)]).values()
     assert {look.marker for look in looks} <= charts.SYMBOLS.keys()

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from reports import figures, html, summary
+from reports import drawing, html, summary
 from reports.__main__ import main
 from reports.findings import find
 from reports.notices import notices
@@ -275,14 +275,14 @@ def test_every_colour_of_text_can_be_read(theme: str) -> None:
 
 def test_page_and_figures_agree_on_colours() -> None:
     light = themes()["light"]
-    assert [light[f"head-{index}"] for index in range(len(figures.COLOURS))] == list(
-        figures.COLOURS
+    assert [light[f"head-{index}"] for index in range(len(drawing.COLOURS))] == list(
+        drawing.COLOURS
     )
 
 
 def test_heads_differ_by_more_than_colour() -> None:
-    looks = figures.styles([f"head {index}" for index in range(16)]).values()
-    assert len({(look.marker, str(look.dash)) for look in looks}) == len(figures.COLOURS)
+    looks = drawing.styles([f"head {index}" for index in range(16)]).values()
+    assert len({(look.marker, str(look.dash)) for look in looks}) == len(drawing.COLOURS)
     assert len({(look.marker, str(look.dash), look.colour) for look in looks}) == 16
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.results import LARGEST, ResultsError, latest, load
+from reports.fields import LARGEST
+from reports.results import ResultsError, latest, load, locate
 from tests.reports.synthetic import cell, missing, timed, training, write_run
 
 WHERE = cell("softmax", "train", 64, 32)
@@ -65,7 +66,7 @@ def test_torn_last_line_is_left_out_and_reported(tmp_path: Path) -> None:
         ("{}", "kind"),
         (json.dumps(timed(WHERE | {"classes": "many"}, 0, [1.0])), "classes"),
         (json.dumps(timed(WHERE | {"classes": True}, 0, [1.0])), "classes"),
-        (json.dumps(timed(WHERE | {"classes": LARGEST}, 0, [1.0])), "classes"),
+        (json.dumps(timed(WHERE | {"classes": LARGEST + 1}, 0, [1.0])), "classes"),
         (json.dumps(timed(WHERE | {"phase": "lunch"}, 0, [1.0])), "phase"),
         (json.dumps(timed(WHERE | {"head": "a\nb"}, 0, [1.0])), "head"),
         (json.dumps(timed(WHERE | {"head": "x" * 1000}, 0, [1.0])), "head"),
@@ -192,3 +193,16 @@ def test_latest_is_the_run_started_last(tmp_path: Path) -> None:
 def test_latest_of_nothing_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="tox -e bench"):
         latest(tmp_path / "absent")
+
+
+def test_a_run_is_located_by_name_by_path_or_as_the_latest(tmp_path: Path) -> None:
+    results, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
+    named, given = small(results / "named"), small(elsewhere / "given")
+    assert locate("named", results) == locate("latest", results) == named
+    assert locate(str(given), results) == given
+
+
+def test_a_run_that_is_nowhere_is_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "a-file").write_text("x")
+    with pytest.raises(ResultsError, match="no run 'a-file': neither a folder nor"):
+        locate("a-file", tmp_path)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from reports import figures, results
+from reports import drawing, results
 from reports.cells import Cell
 from reports.findings import find
 from reports.html import render
@@ -83,12 +83,12 @@ def test_a_run_with_limits_is_held_against_them_and_an_old_one_says_that_it_has_
     tmp_path, synthetic
 ):
     limited = find(results.load(write_run(tmp_path / "run", machine=LIMITS)))
-    found = roofline(limited, figures.styles(limited.run.heads))
+    found = roofline(limited, drawing.styles(limited.run.heads))
     assert found is not None
     assert {point.head for point in found.points} == set(HEADS)
     assert "multiply-adds per second" in found.svg
     page = html.unescape(render(limited))
     assert all(sentence in page for sentence in found.sentences)
     old = find(results.load(synthetic))
-    assert roofline(old, figures.styles(old.run.heads)) is None
+    assert roofline(old, drawing.styles(old.run.heads)) is None
     assert "no measured limits" in render(old)
