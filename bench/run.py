@@ -91,7 +91,9 @@ class Run:
 
     def write_facts(self, facts: dict[str, Any]) -> None:
         """Replace `run.json`."""
-        write_json(self.path / "run.json", {"schema": SCHEMA, "run": self.path.name} | facts)
+        write_json(
+            self.path / "run.json", {"schema": SCHEMA, "run": self.path.name} | facts, indent=1
+        )
 
 
 def create(results: Path, sweep: str, now: datetime) -> Run:
@@ -123,12 +125,18 @@ def reopen(results: Path, name: str) -> Run:
     raise RunError(f"no run called {name!r} in {results}; there are: {known}")
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `path` whole or not at all."""
+def write_json(path: Path, content: dict[str, Any], indent: int | None = None) -> None:
+    """Write `path` whole or not at all.
+
+    Args:
+        path: where to.
+        content: of JSON's own types.
+        indent: of a file that people read; without it, one line.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(path.suffix + ".draft")
     with draft.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, allow_nan=False)
+        json.dump(content, file, indent=indent, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

@@ -75,7 +75,7 @@ class Session:
         sweep = self.plan.sweep
         match what:
             case "time":
-                return list(itinerary(self.grid, sweep.passes, self.plan.seed))
+                return list(itinerary(self.grid, sweep.passes, self.plan.seed, sweep.heavy_passes))
             case "memory":
                 # Of what a library allocates for itself, torch's allocator knows nothing.
                 unique = [c for c in self.grid if c.replica == 0 and not peers.trainer(c.head)]

@@ -30,6 +30,7 @@ from scipy.stats import binomtest
 from bench import options
 from bench.display import Display
 from bench.pool import CrashedError, Pool, Tell, Work
+from heads.tree_softmax import FROM_EXAMPLES
 from models import variants
 from models.config import TrainingConfig
 from models.data import DataError, Dataset, load, root
@@ -54,9 +55,11 @@ def _between(low: float, high: float) -> Draw:
 SPACE: Mapping[str, Draw] = {
     "optimizer": _among("adamw", "sgd"),
     "learning_rate": _between(5e-4, 2e-2),
-    "weight_decay": _among(0.0, 1e-4, 1e-3, 1e-2, 1e-1),
+    "weight_decay": _among(0.0, 1e-3, 1e-2, 5e-2, 1e-1, 2e-1, 4e-1),
     "batch_size": _among(32, 64, 128, 256),
     "schedule": _among("one-cycle", "constant"),
+    "warm_up": _among(0.1, 0.25, 0.4),
+    "initialisation": _among("torch", "kaiming"),
     "flips": _among(True, False),
     "padding": _among(0, 1),
 }
@@ -69,11 +72,18 @@ SGD_MOMENTUM = 0.9
 
 SPACE_OF: Mapping[str, Mapping[str, Draw]] = {
     "gumbel": {
-        "annealing": lambda chance: (_between(0.5, 4.0)(chance), _between(0.05, 0.5)(chance))
+        "annealing": lambda chance: (_between(0.5, 4.0)(chance), _between(0.1, 32.0)(chance))
     },
-    "hierarchical": {"branching": _among(2, 4, 8, 16, 32)},
+    "hierarchical": {
+        "tree": _among("balanced", "superclass", *FROM_EXAMPLES),
+        "branching": _among(2, 4, 8, 16, 32),
+        "pieces": _among(1, 2, 4, 8),
+    },
 }
-"""What else there is to choose for one head; `branching` is an option of the head itself."""
+"""What else there is to choose for one head."""
+
+OF_THE_HEAD = ("tree", "branching", "pieces")
+"""Settings that are options of the head itself."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +131,11 @@ def draw(over: Mapping[str, Draw], base: TrainingConfig, chance: random.Random) 
         drawn["momentum"] = SGD_MOMENTUM if sgd else 0.0
     if "learning_rate" in drawn and sgd:
         drawn["learning_rate"] = float(f"{SGD_RATE * drawn['learning_rate']:.3g}")
-    if "branching" in drawn:
-        drawn["head_options"] = {**base.head_options, "branching": drawn.pop("branching")}
+    chosen = {name: drawn.pop(name) for name in OF_THE_HEAD if name in drawn}
+    if chosen:
+        drawn["head_options"] = {**base.head_options, **chosen}
+    if "tree" in chosen:
+        drawn["relearn"] = variants.RELEARN if chosen["tree"] in FROM_EXAMPLES else ()
     return drawn
 
 
