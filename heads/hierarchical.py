@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Up to here one matrix product over all nodes, with a dense gradient, beats gathering paths.
 ALL_NODES_UP_TO = 256
+# Up to so many log-probabilities it is faster to have them all than to climb for the best.
+ALL_LEAVES_UP_TO = 2**17
 
 
 class HierarchicalDense(Head):
@@ -187,7 +189,7 @@ class Hierarchical(TreeHead, HierarchicalDense):
 
     def score_all(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """`topk` without a search."""
-        if k > 1:
+        if k != 1 or len(input) * self.num_classes <= ALL_LEAVES_UP_TO:
             return super().score_all(input, k)
         value, leaf = best_leaf(self.nodes.weight, self.nodes.bias, input)
         best = leaf if self.order is None else self.order[leaf]

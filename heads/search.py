@@ -5,7 +5,7 @@ then, level by level, every node that could still hold a better one than the k-t
 expanded, for all samples at once. What is left out cannot be among the k best: the answer is exact.
 
 A sample's search is given up, and the sample scored in full, where it could not pay: where the beam
-ends so low that the model cannot be sure of much, or where its budget of nodes is spent.
+will end so low that the model cannot be sure of much, or where its budget of nodes is spent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -22,6 +23,10 @@ from heads.base import Head
 # A search may expand this part of a tree's inner nodes for a sample. Gathering a node's row takes
 # as long as some tens of rows of a matrix product.
 SEARCH_SHARE = 128
+
+# Multiply-adds of scoring everything below which that is done before a search has begun: a search
+# of whatever result is some tens of calls of torch.
+SEARCH_FROM = 2**28
 
 # What a search must know of a tree:
 # - expand: samples and inner nodes, each (M,), to the nodes' children and the log-probability of
@@ -84,12 +89,16 @@ class TreeHead(Head):
         No gradient flows through the search.
         """
         self.check_input(input)
-        budget = self.inner_nodes // SEARCH_SHARE
-        # Few classes are scored, and many kept, faster than searched for; and an accelerator scores
-        # all while a search, or a climb from level to level, would still be launching.
-        if not 1 <= k <= budget // (2 * self.depth) or input.device.type != "cpu":
+        # An accelerator scores all while a search, or a climb from level to level, would still be
+        # launching.
+        if input.device.type != "cpu":
             return super().topk(input, k)
-        sure, values, classes = best_leaves(self.descent(input), k, budget)
+        budget = self.inner_nodes // SEARCH_SHARE
+        # Few classes are scored, and many kept, faster than searched for.
+        work = input.numel() * self.inner_nodes
+        if work < SEARCH_FROM or not 1 <= k <= budget // (2 * self.depth):
+            return self.score_all(input, k)
+        sure, values, classes = best_leaves(self.descent(input), k, budget, self._levels())
         if not sure.any():
             return self.score_all(input, k)
         if sure.all():
@@ -102,9 +111,16 @@ class TreeHead(Head):
         all_classes.masked_scatter_(where, classes).masked_scatter_(~where, other_classes)
         return all_values, all_classes
 
+    def _levels(self) -> float:
+        """How deep a balanced tree of as many nodes would be."""
+        branching = (self.num_classes - 1) / self.inner_nodes + 1
+        return math.log(self.num_classes, branching)
+
 
 @torch.no_grad()
-def best_leaves(descent: Descent, k: int, budget: float) -> tuple[Tensor, Tensor, Tensor]:
+def best_leaves(
+    descent: Descent, k: int, budget: float, levels: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """The k most probable leaves, exactly, of each sample for which the search stays narrow.
 
     For no sample are more nodes expanded than its budget, or than its beam's if those are more.
@@ -113,6 +129,8 @@ def best_leaves(descent: Descent, k: int, budget: float) -> tuple[Tensor, Tensor
         descent: the tree and its scores.
         k: how many leaves, at most as many as there are.
         budget: most nodes to expand for one sample, its beam's included.
+        levels: how deep the leaves are, more or less; by default, nothing is concluded from a
+            search before it got there.
 
     Returns:
         Which samples were searched to the end, (N,); of these M, the log-probabilities, best first,
@@ -121,8 +139,8 @@ def best_leaves(descent: Descent, k: int, budget: float) -> tuple[Tensor, Tensor
     expand, is_leaf, classes, roots = descent
     # Nodes of a level exclude each other, so up to 1/p of them can be as probable as a bound p.
     floor = -math.log(budget)
-    beam, _, spent = _beam(descent, k, floor)
-    bound, sure = beam[:, -1], beam[:, 0] >= floor
+    beam, _, sure, spent = _beam(descent, k, floor, levels)
+    bound = beam[:, -1]
     samples = sure.nonzero().squeeze(1)
     nodes, values = roots[samples], torch.zeros_like(bound[samples])
     found: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -152,24 +170,27 @@ def best_leaves(descent: Descent, k: int, budget: float) -> tuple[Tensor, Tensor
 
 
 @torch.no_grad()
-def _beam(descent: Descent, k: int, floor: float) -> tuple[Tensor, Tensor, Tensor]:
+def _beam(
+    descent: Descent, k: int, floor: float, levels: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Descend from the root, keeping the k best nodes of each level.
 
-    A sample whose best node falls below `floor` goes no further.
+    A sample whose best leaf will be below `floor`, if it goes on over all `levels` as it began,
+    goes no further.
 
     Returns:
-        Log-probabilities, best first, and k distinct nodes, each (N, k); leaves, unless the best is
-        below `floor`. How many nodes were expanded for each sample, (N,).
+        Log-probabilities, best first, and k distinct nodes, each (N, k); which samples came to
+        leaves, (N,); how many nodes were expanded for each, (N,).
     """
     expand, is_leaf, _, roots = descent
     nodes = roots.unsqueeze(1)
     samples = torch.arange(len(roots), device=roots.device).unsqueeze(1)
-    spent = torch.zeros_like(roots)
+    arrives, spent = torch.ones_like(roots, dtype=torch.bool), torch.zeros_like(roots)
     values: Tensor | None = None
-    while True:
-        inner = ~is_leaf(nodes)
+    for level in count():
         if values is not None:
-            inner &= values[:, :1] >= floor
+            arrives &= values[:, 0] * max(1.0, levels / level) >= floor
+        inner = ~is_leaf(nodes) & arrives.unsqueeze(1)
         if not inner.any():
             break
         spent += inner.sum(dim=1)
@@ -186,4 +207,4 @@ def _beam(descent: Descent, k: int, floor: float) -> tuple[Tensor, Tensor, Tenso
         values, best = wide_values.flatten(1).topk(min(k, exists), dim=1)
         nodes = wide_nodes.flatten(1).gather(1, best)
     assert values is not None
-    return values, nodes, spent
+    return values, nodes, arrives, spent

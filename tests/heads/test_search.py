@@ -10,8 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import heads
-from heads import tree_softmax
+from heads import search, tree_softmax
 from heads.search import SEARCH_SHARE, Descent, TreeHead, best_leaves
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search even where scoring everything would be faster."""
+    monkeypatch.setattr(search, "SEARCH_FROM", 0)
+
 
 every_tree = pytest.mark.parametrize(
     "options",
@@ -52,6 +59,7 @@ def test_search_finds_what_scoring_everything_finds(
     torch.testing.assert_close(log_prob.gather(1, classes), values)
 
 
+@pytest.mark.usefixtures("always")
 @every_tree
 def test_predict_and_topk_are_exact_where_they_search(options: dict[str, object]) -> None:
     head = make(options, 5000, 30.0)
@@ -60,6 +68,7 @@ def test_predict_and_topk_are_exact_where_they_search(options: dict[str, object]
     torch.testing.assert_close(head.topk(features, 5)[0], head.log_prob(features).topk(5).values)
 
 
+@pytest.mark.usefixtures("always")
 @every_tree
 @pytest.mark.parametrize("confidence", [0.01, 3.0, 10.0, 30.0])
 @pytest.mark.parametrize("k", [1, 2])
@@ -87,12 +96,23 @@ def test_no_sample_is_searched_beyond_its_share_of_the_nodes(
 
 
 @every_tree
+def test_where_a_search_cannot_pay_none_is_begun(
+    options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = make(options, 5000, 30.0)
+    monkeypatch.setattr(search, "best_leaves", None)
+    features = torch.randn(20, 16, dtype=torch.float64)
+    assert torch.equal(head.predict(features), head.log_prob(features).argmax(dim=1))
+
+
+@every_tree
 def test_sure_samples_are_searched_and_unsure_ones_are_not(options: dict[str, object]) -> None:
     features = torch.randn(20, 16, dtype=torch.float64)
     assert best_leaves(make(options, 5000, 100.0).descent(features), 1, budget=500)[0].all()
     assert not best_leaves(make(options, 5000, 0.01).descent(features), 1, budget=20)[0].all()
 
 
+@pytest.mark.usefixtures("always")
 @every_tree
 @pytest.mark.parametrize("k", [1, 5])
 def test_a_batch_of_sure_and_unsure_samples_is_answered_in_its_order(
@@ -107,6 +127,7 @@ def test_a_batch_of_sure_and_unsure_samples_is_answered_in_its_order(
     torch.testing.assert_close(log_prob.gather(1, classes), values)
 
 
+@pytest.mark.usefixtures("always")
 @every_tree
 def test_an_unsure_model_is_answered_all_the_same(options: dict[str, object]) -> None:
     head = make(options, 5000, 0.01)
