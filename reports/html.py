@@ -22,6 +22,7 @@ from reports import (
     pareto,
     roofline,
     search,
+    study_figures,
     study_page,
     traces,
     training_figures,
@@ -37,6 +38,7 @@ from reports.growth import Growth, Order, reading
 from reports.notices import notices
 from reports.results import PHASES
 from reports.statistics import Interval
+from reports.study import Study
 
 # The sections of the page in the order of a reader's questions: the name of the partial template
 # (and of the section's anchor) and its title in the contents. A new section is a line here, a
@@ -88,6 +90,8 @@ def stills(findings: Findings) -> dict[str, Figure]:
         found["-memory"] = figures.against_classes(series, looks, "bytes", units.num_bytes)
     if findings.trained:
         found["-accuracy"] = training_figures.accuracy_against_time(findings.trained, looks)
+    if frontier := study_figures.frontier(Study(findings).frontier, looks):
+        found["-frontier"] = frontier
     return found
 
 

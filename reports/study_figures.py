@@ -81,11 +81,16 @@ def points(found: Difference) -> str:
     return said
 
 
-def frontier(shown: Sequence[Point], looks: Mapping[str, Style]) -> Figure:
-    """Accuracy against the counted work of the head; those ahead of all cheaper ones are joined."""
+def frontier(points: Sequence[Point], looks: Mapping[str, Style]) -> Figure | None:
+    """Accuracy against the counted work of the head; those ahead of all cheaper ones are joined.
+
+    None where no point's work was counted.
+    """
+    counted = [(point.multiply_adds, point) for point in points if point.multiply_adds]
+    if not counted:
+        return None
     with mpl.rc_context(SETTINGS):
         figure, axes = _with_names()
-        counted = [(point.multiply_adds, point) for point in shown if point.multiply_adds]
         ahead = [(work, 100 * point.accuracy.estimate) for work, point in counted if point.ahead]
         axes.step(*zip(*ahead, strict=True), where="post", color=INK, linewidth=0.8, zorder=1)
         for work, point in counted:

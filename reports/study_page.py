@@ -63,11 +63,10 @@ def _frontier(study: Study, looks: Mapping[str, Style]) -> dict[str, Any] | None
     points = study.frontier
     if not points:
         return None
-    drawn = [point for point in points if point.multiply_adds]
     picture = None
-    if drawn:
+    if figure := study_figures.frontier(points, looks):
         picture = page.picture(
-            study_figures.frontier(drawn, looks),
+            figure,
             "frontier",
             "Test accuracy against what the head computes. Filled: no head at its left reaches as "
             "much; the line joins these.",
