@@ -72,7 +72,8 @@ SGD_MOMENTUM = 0.9
 
 SPACE_OF: Mapping[str, Mapping[str, Draw]] = {
     "gumbel": {
-        "annealing": lambda chance: (_between(0.5, 4.0)(chance), _between(0.1, 32.0)(chance))
+        "annealing": lambda chance: (_between(0.5, 4.0)(chance), _between(0.1, 32.0)(chance)),
+        "draws": _among(1, 2, 4, 8),
     },
     "hierarchical": {
         "tree": _among("balanced", "superclass", *FROM_EXAMPLES),
@@ -82,7 +83,7 @@ SPACE_OF: Mapping[str, Mapping[str, Draw]] = {
 }
 """What else there is to choose for one head."""
 
-OF_THE_HEAD = ("tree", "branching", "pieces")
+OF_THE_HEAD = ("tree", "branching", "pieces", "draws")
 """Settings that are options of the head itself."""
 
 
@@ -139,10 +140,13 @@ def draw(over: Mapping[str, Draw], base: TrainingConfig, chance: random.Random) 
     return drawn
 
 
-def rungs(candidates: int, epochs: int) -> list[tuple[int, int]]:
-    """Candidates and epochs of each round: the last has all `epochs`, each before it a third."""
+def rungs(candidates: int, epochs: int, least: int = 1) -> list[tuple[int, int]]:
+    """Candidates and epochs of each round: the last has all `epochs`, each before it a third.
+
+    The first has at least `least`: what acts late in a training cannot be judged from its start.
+    """
     halvings = 0
-    while THIRD ** (halvings + 1) <= min(candidates, epochs):
+    while THIRD ** (halvings + 1) <= min(candidates, epochs // least):
         halvings += 1
     return [
         (candidates // THIRD**number, epochs // THIRD ** (halvings - number))
@@ -335,6 +339,7 @@ def parser() -> argparse.ArgumentParser:
     add("--over", metavar="NAME,...", help="settings to draw; the others stay (default: all)")
     add("--candidates", type=whole(1), default=27, metavar="N", help="drawn (%(default)s)")
     add("--epochs", type=whole(1), default=10, metavar="N", help="of the last round (%(default)s)")
+    add("--least-epochs", type=whole(1), default=1, metavar="N", help="of the first (%(default)s)")
     add("--seeds", type=whole(1), default=1, metavar="N", help="per candidate (%(default)s)")
     add("--held-out", type=float, default=0.1, metavar="SHARE", help="to test on (%(default)s)")
     add("--train-images", type=whole(1), metavar="N", help="train on this many images only")
@@ -367,7 +372,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chance = random.Random(given.seed)
     # The variant itself is the first candidate, so that a search never ends with less.
     candidates = [{}, *(draw(over, base, chance) for _ in range(given.candidates - 1))]
-    rounds = rungs(given.candidates, given.epochs)
+    rounds = rungs(given.candidates, given.epochs, given.least_epochs)
     console = Console(highlight=False)
     display = Display(console)
     display.say(f"Trainings go to {output}")

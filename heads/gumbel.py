@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heads.base import HeadOutput
+from heads.base import Cost, HeadOutput
 from heads.softmax import Softmax
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class Gumbel(Softmax):
             of the probabilities, as if they were scores. They differ by 1 at most, so it stays
             above log(1 + (n - 1) / e), however right the model is, and its gradient vanishes
             likewise.
+        draws: how often noise is drawn for each sample, at least 1; the losses under it are
+            averaged. More of them quieten the gradient and leave its expectation as it is.
 
     Shape:
         - input: (N, d), target: (N,); output: (N,), loss: ()
@@ -99,9 +101,10 @@ class Gumbel(Softmax):
 
     Raises:
         ValueError: as `Head`; `tau` not above 0; an unknown `noise` or `loss`; `hard` with a `loss`
-            other than "log".
+            other than "log"; `draws` below 1.
 
-    Cost: as `Softmax`; the noise needs no multiply-add and is forgotten at once.
+    Cost: as `Softmax`, but that N n log-probabilities are kept for each of the draws; the noise
+    needs no multiply-add and is forgotten at once.
     """
 
     def __init__(
@@ -112,8 +115,11 @@ class Gumbel(Softmax):
         hard: bool = False,
         noise: Noise = "gumbel",
         loss: Loss = "log",
+        draws: int = 1,
     ) -> None:
         super().__init__(in_features, num_classes)
+        if draws < 1:
+            raise ValueError(f"draws must be at least 1, got {draws}")
         if not callable(tau):
             _check_tau(tau)
         for option, value, known in (("noise", noise, Noise), ("loss", loss, Loss)):
@@ -125,6 +131,7 @@ class Gumbel(Softmax):
         self.hard = hard
         self.noise = noise
         self.loss = loss
+        self.draws = draws
         # Training batches seen under a schedule; on the device, so that a captured graph counts on.
         self.step: Tensor
         self.register_buffer("step", torch.tensor(0))
@@ -152,6 +159,8 @@ class Gumbel(Softmax):
             return super().forward(input, target)
         logits = self.logits(input)
         self.check_target(input, target)
+        if self.draws > 1:
+            logits, target = logits.repeat(self.draws, 1), target.repeat(self.draws)
         relaxed = (logits + self._noise_like(logits)) / self._next_tau()
         if self.hard:
             soft = relaxed.softmax(dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
@@ -162,7 +171,21 @@ class Gumbel(Softmax):
         else:
             scores = relaxed if self.loss == "log" else relaxed.softmax(dim=1)
             output = -F.cross_entropy(scores, target, reduction="none")
+        if self.draws > 1:
+            output = output.view(self.draws, -1).mean(dim=0)
         return HeadOutput(output, -output.mean())
+
+    def forward_cost(self, batch_size: int) -> Cost:
+        """As the full softmax; the log-probabilities of all draws are written."""
+        return self._with_all_draws(super().forward_cost(batch_size), batch_size)
+
+    def backward_cost(self, batch_size: int) -> Cost:
+        """As the full softmax; the log-probabilities of all draws are read."""
+        return self._with_all_draws(super().backward_cost(batch_size), batch_size)
+
+    def _with_all_draws(self, cost: Cost, batch_size: int) -> Cost:
+        more = (self.draws - 1) * batch_size * self.num_classes * self.itemsize
+        return Cost(cost.multiply_adds, cost.bytes + more)
 
 
 class GumbelNormal(Gumbel):

@@ -146,7 +146,12 @@ VARIANTS: Mapping[str, Variant] = {
         Variant("softmax-tuned", "softmax, tuned recipe", {"head": "softmax", **TUNED}),
         Variant(
             "gumbel-tuned",
-            "Gumbel noise at an annealed temperature, tuned recipe",
+            "the mean loss under eight draws of Gumbel noise, tuned recipe",
+            {"head": "gumbel", "head_options": {"draws": 8}, **TUNED},
+        ),
+        Variant(
+            "gumbel-annealed-tuned",
+            "one draw of Gumbel noise at an annealed temperature, tuned recipe",
             {"head": "gumbel", "annealing": (1.0, 4.0), **TUNED},
         ),
         *_frontier(),

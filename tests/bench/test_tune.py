@@ -16,9 +16,10 @@ from models.data import stand_in
 from models.training import train
 
 
-@given(candidates=st.integers(1, 500), epochs=st.integers(1, 500))
-def test_rounds_thin_out_candidates_as_they_grow_longer(candidates, epochs):
-    rounds = rungs(candidates, epochs)
+@given(candidates=st.integers(1, 500), epochs=st.integers(1, 500), least=st.integers(1, 20))
+def test_rounds_thin_out_candidates_as_they_grow_longer(candidates, epochs, least):
+    rounds = rungs(candidates, epochs, least)
+    assert rounds[0][1] >= min(least, epochs)
     assert rounds[0][0] == candidates
     assert rounds[-1][1] == epochs
     for (many, short), (few, longer) in pairwise(rounds):

@@ -63,6 +63,20 @@ def test_training_loss_is_the_cross_entropy_of_noisy_tempered_scores() -> None:
     torch.testing.assert_close(loss, F.cross_entropy((logits + uniform_free) / 0.7, target))
 
 
+@pytest.mark.parametrize("options", [{}, {"hard": True}, {"loss": "probability"}])
+def test_the_loss_is_the_mean_over_the_draws(options: dict[str, object]) -> None:
+    one = heads.build("gumbel", 6, 10, tau=0.7, **options)
+    three = heads.build("gumbel", 6, 10, tau=0.7, draws=3, **options)
+    three.load_state_dict(one.state_dict())
+    features, target = torch.randn(5, 6), torch.arange(5)
+    torch.manual_seed(1)
+    output, loss = three(features, target)
+    torch.manual_seed(1)
+    apart = one(features.repeat(3, 1), target.repeat(3))
+    torch.testing.assert_close(output, apart.output.view(3, 5).mean(0))
+    torch.testing.assert_close(loss, apart.loss)
+
+
 def test_published_variant_puts_probabilities_straight_into_the_likelihood() -> None:
     head = heads.build("gumbel-normal", 6, 10)
     features, target = torch.randn(5, 6), torch.arange(5)
@@ -169,6 +183,7 @@ def test_the_double_softmax_loss_stays_above_its_floor() -> None:
     [
         ({"noise": "uniform"}, r"noise must be one of \('gumbel', 'normal'\), got 'uniform'"),
         ({"loss": "none"}, "loss must be one of .* got 'none'"),
+        ({"draws": 0}, "draws must be at least 1, got 0"),
         ({"hard": True, "loss": "probability"}, "hard has a loss of its own"),
     ],
 )

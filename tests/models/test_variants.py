@@ -55,7 +55,7 @@ def test_an_unknown_variant_is_refused_with_what_exists() -> None:
 
 
 def test_annealing_spans_the_training() -> None:
-    config = variants.config("gumbel-tuned", channels=2)
+    config = variants.config("gumbel-annealed-tuned", channels=2)
     assert config.annealing is not None
     model = build_model(config, 10, steps=100)
     head = model.head
