@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -38,6 +40,23 @@ def test_body_is_two_blocks_of_convolutions_and_pooling(padding: int) -> None:
         expected = convolve(expected, first, padding).relu()
         expected = pool(convolve(expected, second, padding).relu())
     torch.testing.assert_close(body(images), expected.flatten(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_pooling_before_the_relu_gives_the_gradient_of_pooling_after_it(dtype: torch.dtype) -> None:
+    body = TinyVGG(channels=7).to(dtype)
+    published = copy.deepcopy(body)
+    layers = published.layers
+    for pooling in (3, 8):
+        layers[pooling], layers[pooling + 1] = layers[pooling + 1], layers[pooling]
+    assert [type(layer) for layer in layers] == 2 * [
+        *(nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.MaxPool2d)
+    ]
+    images = torch.randn(5, 3, 32, 32, dtype=dtype)
+    for model in (body, published):
+        model(images).square().sum().backward()
+    for ours, theirs in zip(body.parameters(), published.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)  # type: ignore[arg-type]
 
 
 def test_published_model_has_its_published_size() -> None:
