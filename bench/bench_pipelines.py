@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import timing
+from bench import per_core, timing
 from bench.cells import Visit
 from bench.items import over
+from bench.per_core import Team
 from bench.session import Session
 from bench.workload import Workload
 from models import pipelines, variants
@@ -31,17 +33,22 @@ IMAGES = 8_192
 
 
 @pytest.fixture(scope="module")
-def pipeline(session: Session) -> Any:
+def pipeline(session: Session) -> Iterator[Any]:
     """Builds each pipeline once, since the published one first makes pictures of all images."""
-    plan = session.plan
+    plan, teams = session.plan, list[Team]()
+    config = variants.config("softmax", device=plan.device, threads=plan.threads)
 
     @cache
-    def build(name: str) -> Step:
+    def build(name: str) -> Step | Team:
         assert session.dataset is not None  # else there would be no such item
-        config = variants.config("softmax", device=plan.device, threads=plan.threads)
-        return pipelines.build(name, session.dataset, config)
+        if not name.endswith(per_core.SUFFIX):
+            return pipelines.build(name, session.dataset, config)
+        teams.append(Team(name.removesuffix(per_core.SUFFIX), config))
+        return teams[-1]
 
-    return build
+    yield build
+    for team in teams:
+        team.close()
 
 
 @over("scope,head,phase,classes,batch,pass_index", lambda session: session.left("pipeline"))
@@ -56,23 +63,30 @@ def test_pipeline(
     batch: int,
     pass_index: int,
 ) -> None:
-    """Seconds per training step of one way to feed TinyVGG."""
+    """Seconds per training step of one way to feed TinyVGG.
+
+    Of a team, the steps of all its members count, each as one.
+    """
     cell = session.cell(scope, head, phase, classes, batch)
     with session.entry("time", Visit(cell, pass_index)) as figures:
         step = pipeline(head)
+        at_once, iterations = 1, STEPS
+        if isinstance(step, Team):
+            at_once, iterations = step.members * STEPS, 1
+            step = partial(step.make, STEPS)
         clock = timing.timer_of(cell.device)
         session.watch.start()
         begin = clock()
         step()
         warmup = clock() - begin
-        benchmark.pedantic(step, rounds=ROUNDS, iterations=STEPS)
+        benchmark.pedantic(step, rounds=ROUNDS, iterations=iterations)
         others_busy = session.watch.stop()
         metadata: Any = benchmark.stats
-        seconds = [float(duration) for duration in metadata.stats.data]
-        session.measured_seconds += warmup + STEPS * sum(seconds)
+        calls = [float(duration) for duration in metadata.stats.data]
+        session.measured_seconds += warmup + iterations * sum(calls)
         figures |= {
-            "seconds": seconds,
-            "iterations": STEPS,
+            "seconds": [call / at_once for call in calls],
+            "iterations": iterations * at_once,
             "warmup_seconds": [warmup],
             "multiply_adds": None,
             "bytes": None,

@@ -9,6 +9,7 @@ from itertools import product
 from typing import Literal, get_args
 
 import heads
+from bench import per_core
 from heads import Phase
 from models import pipelines, variants
 
@@ -129,6 +130,9 @@ STANDARD = (
     "adaptive",
 )
 
+PIPELINES = (*pipelines.names(), *(name + per_core.SUFFIX for name in pipelines.names()))
+"""With all cores for one training, and with a training for each core."""
+
 SWEEPS: dict[str, Sweep] = {
     "quick": Sweep(
         heads=STANDARD,
@@ -147,7 +151,7 @@ SWEEPS: dict[str, Sweep] = {
         model_classes=(100, 1_024, 16_384),
         passes=3,
         trained=PUBLISHED,
-        pipelines=pipelines.names(),
+        pipelines=PIPELINES,
         split_steps=5,
     ),
     "full": Sweep(
@@ -157,7 +161,7 @@ SWEEPS: dict[str, Sweep] = {
         model_classes=(100, 1_024, 16_384, 262_144, 1_048_576),
         passes=5,
         trained=(*PUBLISHED, "gumbel", "hierarchical", "adaptive"),
-        pipelines=pipelines.names(),
+        pipelines=PIPELINES,
         split_steps=20,
     ),
     "study": Sweep(
@@ -170,7 +174,7 @@ SWEEPS: dict[str, Sweep] = {
         passes=5,
         trained=variants.names(),
         seeds=5,
-        pipelines=pipelines.names(),
+        pipelines=PIPELINES,
         split_steps=20,
     ),
     "peers": Sweep(

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import heads
-from bench import condition, limits, machine, memory, peers, search, timing
+from bench import condition, limits, machine, memory, peers, per_core, search, timing
 from bench.cells import Cell, Scope, Visit, grid, itinerary
 from bench.display import Display
 from bench.disturbance import Watch
@@ -94,8 +94,11 @@ class Session:
                     return []
                 # In turns: what disturbs the machine meanwhile hits them alike.
                 classes, batch = self.dataset.num_classes, PIPELINE_BATCH
+                several = self.plan.device == "cpu" and self.plan.threads > 1
                 cells = [
-                    self.cell("pipeline", name, "train", classes, batch) for name in sweep.pipelines
+                    self.cell("pipeline", name, "train", classes, batch)
+                    for name in sweep.pipelines
+                    if several or not name.endswith(per_core.SUFFIX)
                 ]
                 return [Visit(cell, index) for index in range(sweep.passes) for cell in cells]
 

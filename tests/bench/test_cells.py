@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import heads
 from bench import peers
-from bench.cells import HEAVY, PHASES, SWEEPS, Cell, Sweep, grid, itinerary
-from models import pipelines, variants
+from bench.cells import HEAVY, PHASES, PIPELINES, SWEEPS, Cell, Sweep, grid, itinerary
+from models import variants
 
 SWEEP = Sweep(
     heads=("softmax", "hierarchical"),
@@ -78,7 +78,7 @@ def test_sweeps_name_heads_and_peers_that_exist(name):
     sweep = SWEEPS[name]
     assert set(sweep.heads) <= {*heads.names(), *peers.names()}
     assert set(sweep.trained) <= {*variants.names(), *heads.names()}
-    assert set(sweep.pipelines) <= set(pipelines.names())
+    assert set(sweep.pipelines) <= set(PIPELINES)
     assert sweep.a_a in sweep.heads
 
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from bench.cells import PIPELINES
+
 
 def test_the_run_succeeds(finished):
     _, status, output, errors = finished
@@ -39,12 +41,13 @@ def test_stand_in_images_are_said_in_terminal_facts_and_record(finished):
 def test_the_study_times_pipelines_in_turns_and_takes_steps_apart(headbench):
     status, output, errors = headbench.run(
         *("--sweep", "study", "--heads", "softmax", "--model-classes", "4", "--passes", "2"),
-        *("--train-images", "300", "--threads", "1", "-k", "test_pipeline or test_split"),
+        *("--train-images", "300", "--threads", "2", "-k", "test_pipeline or test_split"),
     )
     assert status == 0, output + errors
     steps = [line for line in headbench.journal() if line["kind"] == "time"]
     assert {line["cell"]["scope"] for line in steps} == {"pipeline"}
-    assert [line["cell"]["head"] for line in steps] == ["published-style", "ours"] * 2
+    assert [line["cell"]["head"] for line in steps] == [*PIPELINES] * 2
+    assert [line["iterations"] for line in steps] == [30, 30, 60, 60] * 2  # two processes
     splits = [line for line in headbench.journal() if line["kind"] == "split"]
     assert [line["cell"]["classes"] for line in splits] == [4, 4]
     for line in splits:
