@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from heads.base import Cost, Head, HeadOutput, at_least_float32
 from heads.clustering import clustered
-from heads.hierarchical import Hierarchical
+from heads.heap import CACHED_SCORES
+from heads.hierarchical import ALL_LEAVES_UP_TO, Hierarchical
 from heads.kernels import Pairs, keep_coalesced, pair_dots, pair_scores
 from heads.search import TreeHead
 from heads.softmax import INT64_BYTES
@@ -93,6 +94,7 @@ class TreeSoftmax(TreeHead):
         self.level_parents: Tensor
         self.level_slots: Tensor
         self.class_places: Tensor
+        self.inner_by_level: Tensor
         children, rows, slots = _tables(tree, pieces)
         paths = tree.paths().cpu()
         # Inner nodes are counted from 0; one more, whose only child is certain, fills short paths.
@@ -104,7 +106,9 @@ class TreeSoftmax(TreeHead):
         for name, table in tables.items():
             self.register_buffer(name, table.to(torch.get_default_device()))
         above, within, places, self.level_sizes = _levels(tree, slots, rows.size(1))
+        inner, self.inner_sizes = _inner_by_level(tree)
         levels = {"level_parents": above, "level_slots": within, "class_places": places}
+        levels["inner_by_level"] = inner
         for name, table in levels.items():
             self.register_buffer(name, table.to(torch.get_default_device()), persistent=False)
         self.scored = (rows >= 0).sum(dim=(1, 2))[nodes].sum(dim=1)
@@ -157,6 +161,44 @@ class TreeSoftmax(TreeHead):
             level = level.index_select(0, above) + decisions.index_select(0, within)
             levels.append(level)
         return torch.cat(levels).index_select(0, self.class_places).t().contiguous()
+
+    def score_all(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """`topk` without a search."""
+        if k != 1 or len(input) * self.num_classes <= ALL_LEAVES_UP_TO:
+            return super().score_all(input, k)
+        value, best = self._best_leaf(input)
+        return value.unsqueeze(1), best.unsqueeze(1)
+
+    @torch.no_grad()
+    def _best_leaf(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability and class of the best leaf, every row scored: (N, d) -> (N,), (N,).
+
+        From the root down, a cache's worth of nodes at a time; of the leaves only the best is kept.
+        """
+        weight, bias = self.rows.weight, self.rows.bias
+        features, samples = input.to(weight.dtype).t(), len(input)
+        _, branching, pieces = self.child_rows.shape
+        reached = at_least_float32(weight.new_zeros(len(self.child_rows), samples))
+        best = torch.full_like(reached[0], -torch.inf)
+        classes = torch.zeros(samples, dtype=torch.int64, device=input.device)
+        at_once = max(1, CACHED_SCORES // (branching * pieces * max(1, samples)))
+        for level in self.inner_by_level.split(self.inner_sizes):
+            for nodes in level.split(at_once):
+                rows, children = self.child_rows[nodes], self.child_nodes[nodes].flatten()
+                chosen = rows.clamp(min=0).flatten()
+                scores = torch.addmm(bias[chosen].unsqueeze(1), weight[chosen], features)
+                decisions = _softmax_over_children(
+                    scores.view(*rows.shape, samples), rows.unsqueeze(3), dim=1
+                )
+                values = (decisions + reached[nodes].unsqueeze(1)).flatten(0, 1)
+                inner = (children >= self.num_classes).nonzero().squeeze(1)
+                reached[children[inner] - self.num_classes] = values[inner]
+                values[inner] = -torch.inf
+                value, place = values.max(dim=0)
+                better = value > best
+                best = torch.where(better, value, best)
+                classes = torch.where(better, children[place], classes)
+        return best, classes
 
     def descent(self, input: Tensor) -> Descent:
         """This head's tree, as the search wants it."""
@@ -270,6 +312,16 @@ def _tables(tree: Tree, pieces: int) -> tuple[Tensor, Tensor, Tensor]:
     return children, rows, slots
 
 
+def _depths(tree: Tree) -> Tensor:
+    """How far below the root each node is: (num_nodes,)."""
+    parents = tree.parents.cpu()
+    depth, node = torch.zeros_like(parents), parents
+    while bool((node >= 0).any()):
+        depth += node >= 0
+        node = torch.where(node >= 0, parents[node], -1)
+    return depth
+
+
 def _leaves_below(tree: Tree) -> Tensor:
     """How many classes each node stands for: (num_nodes,)."""
     parents = tree.parents.cpu()
@@ -296,11 +348,7 @@ def _levels(tree: Tree, slots: Tensor, width: int) -> tuple[Tensor, Tensor, Tens
         places: where each class is among these nodes, (num_classes,).
         sizes: of the levels.
     """
-    parents = tree.parents.cpu()
-    depth, node = torch.zeros_like(parents), parents
-    while bool((node >= 0).any()):
-        depth += node >= 0
-        node = torch.where(node >= 0, parents[node], -1)
+    parents, depth = tree.parents.cpu(), _depths(tree)
     order = depth.argsort(stable=True)
     places = torch.empty_like(order)
     places[order] = torch.arange(order.numel(), device="cpu")
@@ -314,6 +362,12 @@ def _levels(tree: Tree, slots: Tensor, width: int) -> tuple[Tensor, Tensor, Tens
         places[: tree.num_classes] - 1,
         sizes[1:].tolist(),
     )
+
+
+def _inner_by_level(tree: Tree) -> tuple[Tensor, list[int]]:
+    """The inner nodes, counted from 0, in the order of their levels, and how large those are."""
+    depths = _depths(tree)[tree.num_classes :]
+    return depths.argsort(stable=True), torch.bincount(depths).tolist()
 
 
 def on_tree(

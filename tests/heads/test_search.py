@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import heads
-from heads import search, tree_softmax
+from heads import heap, hierarchical, search, tree_softmax
 from heads.search import SEARCH_SHARE, Descent, TreeHead, best_leaves
 
 
@@ -103,6 +103,37 @@ def test_where_a_search_cannot_pay_none_is_begun(
     monkeypatch.setattr(search, "best_leaves", None)
     features = torch.randn(20, 16, dtype=torch.float64)
     assert torch.equal(head.predict(features), head.log_prob(features).argmax(dim=1))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"branching": 4},
+        {"branching": 4, "pieces": 3},
+        {"tree": "huffman"},
+        {"tree": "order"},
+    ],
+    ids=["heap", "branching-4", "pieces", "huffman", "order"],
+)
+@pytest.mark.parametrize("num_classes", [5, 64, 300])
+@pytest.mark.parametrize("confidence", [0.1, 30.0])
+def test_the_best_leaf_is_found_a_part_of_the_tree_at_a_time(
+    options: dict[str, object], num_classes: int, confidence: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in (
+        (hierarchical, "ALL_LEAVES_UP_TO"),
+        (tree_softmax, "ALL_LEAVES_UP_TO"),
+        (tree_softmax, "CACHED_SCORES"),
+        (heap, "CACHED_SCORES"),
+    ):
+        monkeypatch.setattr(module, name, 0 if "LEAVES" in name else 800)
+    head = make(options, num_classes, confidence)
+    assert isinstance(head, TreeHead)
+    features = torch.randn(20, 16, dtype=torch.float64)
+    value, best = head.score_all(features, 1)
+    torch.testing.assert_close(value, head.log_prob(features).topk(1).values)
+    assert torch.equal(best.squeeze(1), head.log_prob(features).argmax(dim=1))
 
 
 @every_tree
