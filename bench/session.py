@@ -20,7 +20,7 @@ from bench.journal import Entry, Kind, Status
 from bench.options import Plan
 from bench.run import Run
 from bench.trainings import name_of
-from bench.workload import Workload
+from bench.workload import Workload, acquaint
 from heads import Phase
 from models.config import TrainingConfig
 from models.data import Dataset
@@ -143,7 +143,10 @@ class Session:
         if reason := peers.why_not(cell) or memory.why_it_cannot_fit(peers.measured_as(cell)):
             pytest.skip(reason)
         if self._built is None:
-            self._built = cell.subject, (peers.trainer(cell.head) or Workload)(cell)
+            trainer = peers.trainer(cell.head)
+            if trainer is None:
+                acquaint(cell)
+            self._built = cell.subject, (trainer or Workload)(cell)
         return self._built[1]
 
     @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from dataclasses import replace
+from functools import cache, cached_property
 from itertools import chain, cycle
 from typing import Any
 
@@ -22,6 +23,9 @@ Call = Callable[[], object]
 TARGET_BATCHES = 64
 """Drawn in advance. With one alone, a head that reads only its targets' rows would find them in the
 cache at every step, as no training does."""
+
+FEW_CLASSES = 512
+"""Of a small twin: enough for every head to go the way that it goes with many."""
 
 
 class Workload:
@@ -155,6 +159,23 @@ class Workload:
                 return self.train
             case "predict":
                 return self.predict
+
+
+def acquaint(cell: Cell) -> None:
+    """Train and predict with a small twin of `cell`, the first time its head comes up.
+
+    A process compiles and loads what a head needs in its first calls, which can take seconds; a
+    large cell gets few calls and would be timed by them.
+    """
+    _acquaint(replace(cell.subject, classes=FEW_CLASSES, batch=2, replica=0))
+
+
+@cache
+def _acquaint(twin: Cell) -> None:
+    workload = Workload(twin)
+    workload.train()
+    if twin.head in heads.names():  # a peer may have nothing to predict with
+        workload.predict()
 
 
 def build_module(cell: Cell) -> Head | tinyvgg.Classifier:

@@ -151,8 +151,13 @@ VARIANTS: Mapping[str, Variant] = {
         ),
         Variant(
             "gumbel-annealed-tuned",
-            "one draw of Gumbel noise at an annealed temperature, tuned recipe",
-            {"head": "gumbel", "annealing": (1.0, 4.0), **TUNED},
+            "the same at a temperature that falls from 1 to 0.5",
+            {
+                "head": "gumbel",
+                "head_options": {"draws": 8},
+                "annealing": (1.0, 0.5),
+                **TUNED,
+            },
         ),
         *_frontier(),
     )

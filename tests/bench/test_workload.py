@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import heads
+from bench import workload
 from bench.cells import PHASES, Cell
 from bench.workload import Workload
 
@@ -67,3 +68,13 @@ def test_each_forward_sees_other_targets():
     forward = workload.prepare("forward")
     losses = {float(forward()) for _ in workload.targets}
     assert len(losses) == len(workload.targets)
+
+
+@pytest.mark.parametrize("head", heads.names())
+def test_a_process_meets_each_head_once_on_a_small_twin(scope, head, monkeypatch):
+    built, made = [], workload.build_module
+    monkeypatch.setattr(workload, "build_module", lambda cell: built.append(cell) or made(cell))
+    workload._acquaint.cache_clear()
+    for classes, batch in ((10**9, 128), (16, 4)):
+        workload.acquaint(Cell(scope, head, "train", classes, batch, features=16))
+    assert [(cell.head, cell.classes, cell.batch) for cell in built] == [(head, 512, 2)]
