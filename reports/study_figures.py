@@ -20,6 +20,8 @@ from reports.steptime import Growing, Split
 from reports.study import Difference, Point, Rung
 
 WIDTH, ROW = 4.5, 0.36
+# Inches of a legend beside a panel, and of each name in it.
+LEGEND_WIDTH, LEGEND_ROW = 1.6, 0.19
 # Characters of a bar's label in a line.
 LABEL = 22
 # A part's colour and hatch: neither alone has to tell it apart.
@@ -90,7 +92,7 @@ def frontier(points: Sequence[Point], looks: Mapping[str, Style]) -> Figure | No
     if not counted:
         return None
     with mpl.rc_context(SETTINGS):
-        figure, axes = _with_names()
+        figure, axes = _with_names(len(counted))
         ahead = [(work, 100 * point.accuracy.estimate) for work, point in counted if point.ahead]
         axes.step(*zip(*ahead, strict=True), where="post", color=INK, linewidth=0.8, zorder=1)
         for work, point in counted:
@@ -113,7 +115,7 @@ def frontier(points: Sequence[Point], looks: Mapping[str, Style]) -> Figure | No
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("multiply-adds of the head per image, along the path")
         axes.set_ylabel("test accuracy in %")
-        figure.legend(loc="upper left", bbox_to_anchor=(0.70, 0.98), frameon=False, fontsize=8)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.02), frameon=False, fontsize=8)
     return figure
 
 
@@ -174,7 +176,7 @@ def parts(splits: Sequence[Split]) -> Figure:
 def share_against_classes(growing: Sequence[Growing], looks: Mapping[str, Style]) -> Figure:
     """The head's share of the training step against the class count; half of it is marked."""
     with mpl.rc_context(SETTINGS):
-        figure, axes = _with_names()
+        figure, axes = _with_names(len(growing))
         for one in growing:
             look = looks[one.head]
             axes.errorbar(
@@ -196,14 +198,16 @@ def share_against_classes(growing: Sequence[Growing], looks: Mapping[str, Style]
         axes.set_ylim(0, 100)
         axes.set_xlabel("classes")
         axes.set_ylabel("head's share of the step in %")
-        figure.legend(loc="upper left", bbox_to_anchor=(0.70, 0.98), frameon=False, fontsize=8)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.02), frameon=False, fontsize=8)
     return figure
 
 
-def _with_names() -> tuple[Figure, Axes]:
-    """A panel with room for a legend at its right."""
-    figure = Figure(figsize=(WIDTH, PANEL[1]))
-    return figure, figure.add_axes((0.12, 0.15, 0.58, 0.81))
+def _with_names(count: int) -> tuple[Figure, Axes]:
+    """A panel with room for a legend of so many names at its right."""
+    width, height = WIDTH + LEGEND_WIDTH, max(PANEL[1], LEGEND_ROW * count + 0.3)
+    figure = Figure(figsize=(width, height))
+    sizes = 0.62 / width, 0.52 / height, (WIDTH - 0.8) / width, 1 - 0.62 / height
+    return figure, figure.add_axes(sizes)
 
 
 def _rows(count: int, left: float, right: float, top: float = 0.1) -> tuple[Figure, Axes]:
