@@ -100,7 +100,7 @@ class HierarchicalFused(Hierarchical):
 class _FusedLoss(torch.autograd.Function):
     """Log-probabilities and their loss as one node: at this speed each further one would show.
 
-    For the same reason NumPy makes what only the kernels see.
+    What lasts longer than a kernel is torch's, whose allocator knows of it.
     """
 
     @staticmethod
@@ -109,10 +109,12 @@ class _FusedLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         features, w, b = (t.detach().numpy() for t in (input.contiguous(), weight, bias))
         size, depth = len(features), len(w).bit_length()
-        order, places = _from_left_to_right(leaf.numpy(), depth, len(w))
+        order, places = (torch.empty_like(leaf).numpy() for _ in range(2))
+        _from_left_to_right(leaf.numpy(), depth, len(w), order, places)
         output = torch.empty(size)
-        slopes = np.empty((size, depth), np.float32)
-        jacobian = np.zeros_like(features if ctx.needs_input_grad[0] else features[:, :0])
+        slopes = torch.empty(size, depth).numpy()
+        wanted = features.shape[1] if ctx.needs_input_grad[0] else 0
+        jacobian = torch.zeros(size, wanted).numpy()
         threads = _use_threads_for(slopes.size * features.shape[1])
         _score(features, w, b, order, places, output.numpy(), slopes, jacobian, threads)
         # Saved for autograd's checks alone. The rows are meant to change, so they are not.
@@ -131,11 +133,10 @@ class _FusedLoss(torch.autograd.Function):
         features, w, b, order, places, slopes, jacobian = ctx.arrays
         grad = _sample_gradients(grad_output, grad_loss, len(features))
         threads = _use_threads_for(slopes.size * features.shape[1])
-        grad_input = np.empty_like(jacobian)
-        rate = np.float32(-ctx.learning_rate)
-        _update(features, w, b, order, places, slopes, jacobian, grad, grad_input, rate, threads)
-        wanted = torch.from_numpy(grad_input) if ctx.needs_input_grad[0] else None
-        return wanted, None, None, None, None
+        grad_input = torch.empty(jacobian.shape)
+        change, rate = grad_input.numpy(), np.float32(-ctx.learning_rate)
+        _update(features, w, b, order, places, slopes, jacobian, grad, change, rate, threads)
+        return grad_input if ctx.needs_input_grad[0] else None, None, None, None, None
 
 
 def _sample_gradients(grad_output: Tensor | None, grad_loss: Tensor | None, size: int) -> Array:
@@ -146,7 +147,7 @@ def _sample_gradients(grad_output: Tensor | None, grad_loss: Tensor | None, size
         grad_loss: the gradient in the loss, (), if any.
         size: number of samples.
     """
-    grad = np.zeros(size, np.float32)
+    grad = torch.zeros(size).numpy()
     if grad_loss is not None:
         grad -= grad_loss.item() / size
     if grad_output is not None:
@@ -189,17 +190,19 @@ def _add_four_scaled(y: Array, scales: Array, a: Array, b: Array, c: Array, d: A
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _from_left_to_right(leaf: Array, depth: int, inner_nodes: int) -> tuple[Array, Array]:
+def _from_left_to_right(
+    leaf: Array, depth: int, inner_nodes: int, order: Array, places: Array
+) -> None:
     """The samples from left to right in the tree, and where each one's leaf is on `depth`.
 
     A leaf that is one level higher stands for the first of the two that it would have below it.
     """
-    places = leaf + (inner_nodes + 1)
-    for i in range(len(places)):
-        if not places[i] >> depth:
-            places[i] *= 2
-    order = np.argsort(places)
-    return order, places[order]
+    unordered = leaf + (inner_nodes + 1)
+    for i in range(len(unordered)):
+        if not unordered[i] >> depth:
+            unordered[i] *= 2
+    order[:] = np.argsort(unordered)
+    places[:] = unordered[order]
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]

@@ -104,3 +104,12 @@ def test_the_allocators_refusal_is_recognised():
         torch.empty(2**60, dtype=torch.uint8)
     assert memory.is_out_of_memory(refused.value)
     assert not memory.is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+@pytest.mark.skipif("hierarchical-fused" not in heads.names(), reason="numba is not installed")
+def test_what_the_fused_head_keeps_for_its_backward_is_counted():
+    subject = Cell("isolated", "hierarchical-fused", "forward", 2**14, batch=64, features=32)
+    used = memory.measure(Workload(subject), "forward")
+    output, places_and_order = 64 * 4, 2 * 64 * 8
+    slopes, jacobian = 64 * 14 * 4, 64 * 32 * 4
+    assert used.peak_bytes >= output + places_and_order + slopes + jacobian
