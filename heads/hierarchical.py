@@ -160,7 +160,8 @@ class Hierarchical(TreeHead, HierarchicalDense):
         self.order: Tensor | None
         self.leaf: Tensor | None
         self.path_rows: Tensor
-        self.path_decisions: Tensor
+        self.path_signs: Tensor
+        self.path_offsets: Tensor
         ordered = None if order is None else checked_order(order, num_classes)
         self.register_buffer("order", ordered)
         self.register_buffer("leaf", None if ordered is None else ordered.argsort())
@@ -170,9 +171,8 @@ class Hierarchical(TreeHead, HierarchicalDense):
             leaf = torch.arange(num_classes) if self.leaf is None else self.leaf
             rows, signs, offsets, _ = heap_path(leaf, num_classes)
             self.register_buffer("path_rows", rows, persistent=False)
-            # Side by side, so that one look-up gives both.
-            decisions = torch.cat((signs.float(), offsets), dim=1)
-            self.register_buffer("path_decisions", decisions, persistent=False)
+            self.register_buffer("path_signs", signs.float(), persistent=False)
+            self.register_buffer("path_offsets", offsets, persistent=False)
         else:
             keep_coalesced(self.nodes.weight)
             keep_coalesced(self.nodes.bias)
@@ -218,8 +218,10 @@ class Hierarchical(TreeHead, HierarchicalDense):
             return super().forward(input, target)
         self.check_input(input)
         self.check_target(input, target)
-        rows = self.path_rows.index_select(0, target)
-        signs, offsets = self.path_decisions.index_select(0, target).chunk(2, dim=1)
+        rows, signs, offsets = (
+            table.index_select(0, target)
+            for table in (self.path_rows, self.path_signs, self.path_offsets)
+        )
         output = path_log_prob(self.nodes(input).gather(1, rows), signs, offsets)
         return HeadOutput(output, -output.mean())
 
