@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 # Up to here one matrix product over all nodes, with a dense gradient, beats gathering paths.
 ALL_NODES_UP_TO = 256
-# Up to so many log-probabilities it is faster to have them all than to climb for the best.
-ALL_LEAVES_UP_TO = 2**17
 
 
 class HierarchicalDense(Head):
@@ -187,13 +185,10 @@ class Hierarchical(TreeHead, HierarchicalDense):
         by_leaf = super().log_prob(input)
         return by_leaf if self.leaf is None else by_leaf.index_select(1, self.leaf)
 
-    def score_all(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """`topk` without a search."""
-        if k != 1 or len(input) * self.num_classes <= ALL_LEAVES_UP_TO:
-            return super().score_all(input, k)
+    def best_leaf(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability and class of the best leaf, every node scored: (N, d) -> (N,), (N,)."""
         value, leaf = best_leaf(self.nodes.weight, self.nodes.bias, input)
-        best = leaf if self.order is None else self.order[leaf]
-        return value.unsqueeze(1), best.unsqueeze(1)
+        return value, leaf if self.order is None else self.order[leaf]
 
     def descent(self, input: Tensor) -> Descent:
         """This head's tree, as the search wants it."""

@@ -28,6 +28,9 @@ SEARCH_SHARE = 128
 # of whatever result is some tens of calls of torch.
 SEARCH_FROM = 2**28
 
+# Up to so many log-probabilities it is faster to have them all than to look for the best in parts.
+ALL_LEAVES_UP_TO = 2**17
+
 # What a search must know of a tree:
 # - expand: samples and inner nodes, each (M,), to the nodes' children and the log-probability of
 #   each given its parent, both (M, b), -inf where there is no child;
@@ -62,9 +65,16 @@ class TreeHead(Head):
     def descent(self, input: Tensor) -> Descent:
         """The tree and its scores for `input`, as a search wants them."""
 
+    @abstractmethod
+    def best_leaf(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability and class of the best leaf, every node scored: (N, d) -> (N,), (N,)."""
+
     def score_all(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """`topk` without a search."""
-        return super().topk(input, k)
+        if k != 1 or len(input) * self.num_classes <= ALL_LEAVES_UP_TO:
+            return super().topk(input, k)
+        value, best = self.best_leaf(input)
+        return value.unsqueeze(1), best.unsqueeze(1)
 
     def predict(self, input: Tensor, search: str = "exact") -> Tensor:
         """The most probable class: (N, in_features) -> (N,).

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from heads.base import Cost, Head, HeadOutput, at_least_float32
 from heads.clustering import clustered
 from heads.heap import CACHED_SCORES
-from heads.hierarchical import ALL_LEAVES_UP_TO, Hierarchical
+from heads.hierarchical import Hierarchical
 from heads.kernels import Pairs, keep_coalesced, pair_dots, pair_scores
 from heads.search import TreeHead
 from heads.softmax import INT64_BYTES
@@ -105,10 +105,12 @@ class TreeSoftmax(TreeHead):
         tables |= {"path_nodes": nodes, "path_slots": taken}
         for name, table in tables.items():
             self.register_buffer(name, table.to(torch.get_default_device()))
-        above, within, places, self.level_sizes = _levels(tree, slots, rows.size(1))
-        inner, self.inner_sizes = _inner_by_level(tree)
+        depths = _depths(tree)
+        above, within, places, self.level_sizes = _levels(tree, depths, slots, rows.size(1))
         levels = {"level_parents": above, "level_slots": within, "class_places": places}
-        levels["inner_by_level"] = inner
+        # The inner nodes, counted from 0, from the root down.
+        levels["inner_by_level"] = depths[num_classes:].argsort(stable=True)
+        self.inner_sizes = torch.bincount(depths[num_classes:]).tolist()
         for name, table in levels.items():
             self.register_buffer(name, table.to(torch.get_default_device()), persistent=False)
         self.scored = (rows >= 0).sum(dim=(1, 2))[nodes].sum(dim=1)
@@ -162,16 +164,9 @@ class TreeSoftmax(TreeHead):
             levels.append(level)
         return torch.cat(levels).index_select(0, self.class_places).t().contiguous()
 
-    def score_all(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """`topk` without a search."""
-        if k != 1 or len(input) * self.num_classes <= ALL_LEAVES_UP_TO:
-            return super().score_all(input, k)
-        value, best = self._best_leaf(input)
-        return value.unsqueeze(1), best.unsqueeze(1)
-
     @torch.no_grad()
-    def _best_leaf(self, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability and class of the best leaf, every row scored: (N, d) -> (N,), (N,).
+    def best_leaf(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability and class of the best leaf, every node scored: (N, d) -> (N,), (N,).
 
         From the root down, a cache's worth of nodes at a time; of the leaves only the best is kept.
         """
@@ -334,11 +329,14 @@ def _leaves_below(tree: Tree) -> Tensor:
     return counts
 
 
-def _levels(tree: Tree, slots: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+def _levels(
+    tree: Tree, depths: Tensor, slots: Tensor, width: int
+) -> tuple[Tensor, Tensor, Tensor, list[int]]:
     """The nodes below the root, level by level.
 
     Args:
         tree: any tree.
+        depths: how far below the root each of its nodes is, (num_nodes,).
         slots: which child of its parent each node is, (num_nodes,).
         width: most children of a node.
 
@@ -348,26 +346,20 @@ def _levels(tree: Tree, slots: Tensor, width: int) -> tuple[Tensor, Tensor, Tens
         places: where each class is among these nodes, (num_classes,).
         sizes: of the levels.
     """
-    parents, depth = tree.parents.cpu(), _depths(tree)
-    order = depth.argsort(stable=True)
+    parents = tree.parents.cpu()
+    order = depths.argsort(stable=True)
     places = torch.empty_like(order)
     places[order] = torch.arange(order.numel(), device="cpu")
-    sizes = torch.bincount(depth)
+    sizes = torch.bincount(depths)
     first = sizes.cumsum(0) - sizes
     below = order[1:]
     above = parents[below]
     return (
-        places[above] - first[depth[above]],
+        places[above] - first[depths[above]],
         (above - tree.num_classes) * width + slots[below],
         places[: tree.num_classes] - 1,
         sizes[1:].tolist(),
     )
-
-
-def _inner_by_level(tree: Tree) -> tuple[Tensor, list[int]]:
-    """The inner nodes, counted from 0, in the order of their levels, and how large those are."""
-    depths = _depths(tree)[tree.num_classes :]
-    return depths.argsort(stable=True), torch.bincount(depths).tolist()
 
 
 def on_tree(

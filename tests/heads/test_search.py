@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import heads
-from heads import heap, hierarchical, search, tree_softmax
+from heads import heap, search, tree_softmax
 from heads.search import SEARCH_SHARE, Descent, TreeHead, best_leaves
 
 
@@ -122,8 +122,7 @@ def test_the_best_leaf_is_found_a_part_of_the_tree_at_a_time(
     options: dict[str, object], num_classes: int, confidence: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module, name in (
-        (hierarchical, "ALL_LEAVES_UP_TO"),
-        (tree_softmax, "ALL_LEAVES_UP_TO"),
+        (search, "ALL_LEAVES_UP_TO"),
         (tree_softmax, "CACHED_SCORES"),
         (heap, "CACHED_SCORES"),
     ):
