@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import memory, tracing
 from bench.cells import Visit
 from bench.items import over
+from bench.measure import memory, tracing
+from bench.measure.workload import Workload
 from bench.session import Session
-from bench.workload import Workload
 from heads import Phase
 
 

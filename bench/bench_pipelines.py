@@ -11,12 +11,12 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import per_core, timing
 from bench.cells import Visit
 from bench.items import over
-from bench.per_core import Team
+from bench.measure import per_core, timing
+from bench.measure.per_core import Team
+from bench.measure.workload import Workload
 from bench.session import Session
-from bench.workload import Workload
 from models import pipelines, variants
 from models.costs import flops_per_image, time_split
 from models.data import Split

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from bench import search
 from bench.cells import Visit
 from bench.items import over
+from bench.measure import races
+from bench.measure.timing import timer_of
+from bench.measure.workload import Workload
 from bench.session import Session
-from bench.timing import timer_of
-from bench.workload import Workload
 
 
 @over("head,classes,batch", lambda session: session.left("search"))
@@ -20,7 +20,7 @@ def test_search(session: Session, head: str, classes: int, batch: int) -> None:
         workload = session.workload(cell)
         assert isinstance(workload, Workload)  # else there would be no such item
         session.watch.start()
-        found = search.races(workload.head, batch, cell.device, timer_of(cell.device))
+        found = races.races(workload.head, batch, cell.device, timer_of(cell.device))
         session.watch.stop()
         for race in found.values():
             session.measured_seconds += sum(map(sum, race.seconds.values()))

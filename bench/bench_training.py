@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 
 from bench.items import over
-from bench.pool import CrashedError
 from bench.session import Session
-from bench.trainings import Trainings, name_of, prepare
+from bench.train.pool import CrashedError
+from bench.train.trainings import Trainings, name_of, prepare
 from models.training import CheckpointError
 
 

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Literal, get_args
 
 import heads
-from bench import per_core
+from bench.measure import per_core
 from heads import Phase
 from models import pipelines, variants
 

@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.benchmark_json is None:
         config.option.benchmark_json = session.run.new_benchmark_json()
     if session.plan.device.startswith("cuda"):
-        config.option.benchmark_timer = "bench.timing.CudaInstant"
+        config.option.benchmark_timer = "bench.measure.timing.CudaInstant"
     config.option.no_header = True  # the report names the machine and all versions
     if config.option.tbstyle == "auto":
         config.option.tbstyle = "line"

@@ -12,15 +12,17 @@ import pytest
 import torch
 
 import heads
-from bench import condition, limits, machine, memory, peers, per_core, search, timing
+from bench import peers
 from bench.cells import Cell, Scope, Visit, grid, itinerary
 from bench.display import Display
-from bench.disturbance import Watch
 from bench.journal import Entry, Kind, Status
+from bench.machine import condition, identity, limits
+from bench.machine.disturbance import Watch
+from bench.measure import memory, per_core, races, timing
+from bench.measure.workload import Workload, acquaint
 from bench.options import Plan
 from bench.run import Run
-from bench.trainings import name_of
-from bench.workload import Workload, acquaint
+from bench.train.trainings import name_of
 from heads import Phase
 from models.config import TrainingConfig
 from models.data import Dataset
@@ -88,7 +90,7 @@ class Session:
                 cells = [c for c in smallest if c.scope == "in-model" and c.head in heads.names()]
                 return list(itinerary(cells, sweep.passes, self.plan.seed))
             case "search":
-                return [Visit(cell, 0) for cell in search.cells(self.grid)]
+                return [Visit(cell, 0) for cell in races.cells(self.grid)]
             case "pipeline":
                 if self.dataset is None:
                     return []
@@ -199,7 +201,7 @@ class Session:
 
     def record_start(self) -> None:
         """Write `run.json`, before anything is measured."""
-        facts = machine.facts(self.plan.device)
+        facts = identity.facts(self.plan.device)
         self.run.write_facts(
             {
                 "started": _now(),

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from reports import drawing, html, summary, together_page
-from reports.findings import find
+from reports import summary
+from reports.findings.findings import find
+from reports.findings.side_by_side import LETTERS
+from reports.page import drawing, html, side_by_side
 from reports.results import ResultsError, load, locate
-from reports.together import LETTERS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             title = _title([findings.run.name for findings in runs])
             own = [f"{quote(findings.run.name)}.html" for findings in runs]
             page = asked.output / f"{title}.html"
-            _write(page, together_page.render(runs, own, title))
+            _write(page, side_by_side.render(runs, own, title))
             print(f"side by side: {page}")
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -17,11 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from reports import units
-from reports.adviser import PHASES, Adviser, Question, Row, advise, adviser, recommend
-from reports.cells import Setting
-from reports.findings import Findings, find
+from reports.findings.adviser import PHASES, Adviser, Question, Row, advise, adviser, recommend
+from reports.findings.findings import Findings, find
+from reports.findings.joined import Setting
 from reports.results import ResultsError, load, locate
-from reports.statistics import Interval
+from reports.stats.estimates import Interval
 
 WIDTH = 80
 SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

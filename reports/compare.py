@@ -19,10 +19,10 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import false_discovery_control
 
-from reports import statistics
-from reports.cells import join, scatter
+from reports.findings.joined import join, scatter
 from reports.results import ResultsError, load, locate
-from reports.statistics import Change, Interval, LogRatio, Passes, Scatter
+from reports.stats import estimates
+from reports.stats.estimates import Change, Interval, LogRatio, Passes, Scatter
 
 ROWS = 25
 """A terminal page; `--all` shows every cell."""
@@ -114,12 +114,12 @@ def compare(old: Measured, new: Measured, threshold: float, relative: bool = Fal
     if not shared:
         raise ResultsError(f"{old.name} and {new.name} have no cell in common")
     known = max(old.known, new.known, key=lambda side: side.variance)
-    measured = [statistics.log_ratio(new.cells[c], old.cells[c], known) for c in shared]
-    null = statistics.empirical_null(measured)
+    measured = [estimates.log_ratio(new.cells[c], old.cells[c], known) for c in shared]
+    null = estimates.empirical_null(measured)
     shift = math.log(null.shift.estimate) if relative else 0.0
     judged = [replace(m, centre=m.centre - shift, error=m.error * null.inflation) for m in measured]
     certain = false_discovery_control([one.p_within(threshold) for one in judged]) <= RATE
-    unchanged = statistics.probability_within(judged, threshold) >= 1 - RATE
+    unchanged = estimates.probability_within(judged, threshold) >= 1 - RATE
     found = [
         Comparison(cell, one.interval(), _change(one, bool(beyond), bool(within)))
         for cell, one, beyond, within in zip(shared, judged, certain, unchanged, strict=True)
@@ -167,7 +167,7 @@ def _pytest_benchmark(path: Path) -> Measured:
             str(entry["fullname"]): _blocks(np.asarray(entry["stats"]["data"], dtype=float))
             for entry in content["benchmarks"]
         }
-        known = statistics.scatter(cells.values())
+        known = estimates.scatter(cells.values())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResultsError(
             f"{path} is no output of pytest-benchmark with its data ({error!r}): write it with "
@@ -201,7 +201,7 @@ def show(
     table.add_column("change")
     changed = [c for c in found.cells if c.change in ("slower", "faster")]
     for comparison in changed[:rows]:
-        ratio = statistics.show(comparison.ratio)
+        ratio = estimates.show(comparison.ratio)
         table.add_row(escape(comparison.cell), escape(ratio), comparison.change)
     if changed:
         console.print(table)
@@ -219,7 +219,7 @@ def show(
 
 def common(shift: Interval, relative: bool) -> str:
     """What all cells have in common, in words."""
-    times = f"All cells together take {statistics.show(shift)} times as long (median)"
+    times = f"All cells together take {estimates.show(shift)} times as long (median)"
     if relative:
         return f"{times}; each is compared beside that."
     if shift.high < 1 / (1 + STEADY) or shift.low > 1 + STEADY:

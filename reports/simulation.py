@@ -24,11 +24,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import statistics
 from reports.compare import THRESHOLD, Measured, compare
-from reports.complexity import MODELS, Model, classify, growth
-from reports.crossover import crossover
-from reports.statistics import Interval, Passes
+from reports.stats import estimates
+from reports.stats.complexity import MODELS, Model, classify, growth
+from reports.stats.crossover import crossover
+from reports.stats.estimates import Interval, Passes
 
 Array = NDArray[np.float64]
 Rule = Callable[[Array, Array], str]
@@ -202,15 +202,15 @@ def intervals(runs: int, seed: int, cells: int = 200) -> str:
 
     for _ in range(runs):
         pairs = [machine(random).measure(np.array([truth, truth]), random) for _ in range(cells)]
-        known = statistics.scatter(cell for pair in pairs for cell in pair)
+        known = estimates.scatter(cell for pair in pairs for cell in pair)
         for first, second in pairs:
             a, b = bootstrap(first, random), bootstrap(second, random)
             count("bootstrap of passes, then rounds", _percentiles(a), _percentiles(a / b))
             for method, learned in (("t over passes", None), ("t, scatter learned", known)):
                 count(
                     method,
-                    statistics.median(first, learned),
-                    statistics.ratio(first, second, learned),
+                    estimates.median(first, learned),
+                    estimates.ratio(first, second, learned),
                 )
     total = runs * cells
     return table(
@@ -232,7 +232,7 @@ def crossovers(count: int, seed: int) -> str:
         machines = machine(random)
         linear = machines.measure(overhead + slope * SIZES, random)
         constant = machines.measure(np.full(SIZES.size, overhead + slope * truth), random)
-        at = crossover(SIZES, linear, constant, statistics.scatter([*linear, *constant])).at
+        at = crossover(SIZES, linear, constant, estimates.scatter([*linear, *constant])).at
         covered += at is not None and truth in at
     return f"{covered / count:.1%} of {count} crossovers are covered by their 95 % intervals.\n"
 
@@ -282,7 +282,7 @@ def _run(truth: Array, random: np.random.Generator) -> Measured:
     shared = 0.05 * random.standard_normal()
     measured = machine(random).measure(1e-3 * truth * np.exp(own + shared), random)
     cells: dict[str, Passes] = {str(index): passes for index, passes in enumerate(measured)}
-    return Measured("simulated", cells, statistics.scatter(measured), {})
+    return Measured("simulated", cells, estimates.scatter(measured), {})
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reports import claims, units
-from reports.findings import Findings
-from reports.notices import notices
+from reports import units
+from reports.findings import claims
+from reports.findings.findings import Findings
+from reports.findings.notices import notices
 
 WIDTH = 80
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from reports import statistics
-from reports.statistics import Interval
+from reports.stats import estimates
+from reports.stats.estimates import Interval
 
 Units = Sequence[tuple[float, str]]
 
@@ -44,12 +44,12 @@ def seconds(value: float) -> str:
 
 def seconds_interval(value: Interval) -> str:
     """12.3 ms [12.1, 12.5]; ends far apart get a unit each."""
-    return _ends_apart(value, seconds) or statistics.show(value, "s")
+    return _ends_apart(value, seconds) or estimates.show(value, "s")
 
 
 def times_interval(value: Interval) -> str:
     """1.25 [1.21, 1.29], for a ratio."""
-    return _ends_apart(value, digits) or statistics.show(value)
+    return _ends_apart(value, digits) or estimates.show(value)
 
 
 def _ends_apart(value: Interval, unit: Callable[[float], str]) -> str:

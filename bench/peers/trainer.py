@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.cells import Cell
-from bench.timing import Timing
+from bench.measure.timing import Timing
 from heads import Cost, Phase
 
 LONG_ENOUGH = 2.0

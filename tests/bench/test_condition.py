@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench import condition, machine
-from bench.condition import Condition, Log
+from bench.machine import condition, identity
+from bench.machine.condition import Condition, Log
 
 
 class Clock:
@@ -47,7 +47,7 @@ def test_this_machine_is_read_without_a_gpu():
 )
 def test_a_gpu_is_read_through_its_driver(monkeypatch, answers, expected):
     remaining = list(answers)
-    monkeypatch.setattr(machine, "nvidia_smi", lambda query: remaining.pop(0))
+    monkeypatch.setattr(identity, "nvidia_smi", lambda query: remaining.pop(0))
     found = condition.read("cuda:1")
     assert (found.gpu_mhz, found.gpu_celsius, found.gpu_held_back) == expected
 

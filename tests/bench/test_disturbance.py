@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bench.disturbance import Usage, Watch, usage
+from bench.machine.disturbance import Usage, Watch, usage
 
 
 def watch(*readings):

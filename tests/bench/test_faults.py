@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import journal, memory, run
+from bench import journal, run
 from bench.cells import SWEEPS, Cell, Visit
+from bench.measure import memory
 from bench.options import Plan
 from bench.session import ATTEMPTS, Session
 

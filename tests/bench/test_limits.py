@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench import limits, timing
+from bench.machine import limits
+from bench.measure import timing
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 import torch
 
-from bench import machine
+from bench.machine import identity
 
 
 def test_facts_are_flat_and_name_what_figures_depend_on():
-    facts = machine.facts("cpu")
+    facts = identity.facts("cpu")
     assert all(isinstance(value, str | int | float | bool) for value in facts.values())
     assert facts["torch"] == torch.__version__
     assert facts["threads"] == torch.get_num_threads()
@@ -16,4 +16,4 @@ def test_facts_are_flat_and_name_what_figures_depend_on():
 
 def test_flags_are_those_of_the_build():
     shown = "CXX_FLAGS= -O2, BLAS_INFO=mkl, BUILD_TYPE=Release, USE_CUDA=0, USE_OPENMP=ON, \n"
-    assert machine._flags(shown) == "BLAS_INFO=mkl USE_CUDA=0 USE_OPENMP=ON"
+    assert identity._flags(shown) == "BLAS_INFO=mkl USE_CUDA=0 USE_OPENMP=ON"

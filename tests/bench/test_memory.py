@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import heads
-from bench import memory
 from bench.cells import PHASES, Cell
-from bench.workload import Workload
+from bench.measure import memory
+from bench.measure.workload import Workload
 
 CPU = torch.device("cpu")
 FLOAT = 4

@@ -11,10 +11,10 @@ import torch
 import heads
 from bench import peers
 from bench.cells import Cell
+from bench.measure.workload import Workload
 from bench.peers.fasttext import END_OF_LINE, LABEL, TOKENS, FastText
 from bench.peers.gensim import Gensim
 from bench.peers.trainer import LONG_ENOUGH, per_batch
-from bench.workload import Workload
 from heads.trees import Tree
 
 MODULES = [name for name in peers.names() if not peers.trainer(name)]

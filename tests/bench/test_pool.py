@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.pool import CrashedError, Pool
+from bench.train.pool import CrashedError, Pool
 
 
 def prepare(started):
@@ -96,7 +96,7 @@ def test_closing_ends_processes_at_once(tmp_path):
 def test_processes_end_when_whoever_started_them_is_killed(tmp_path):
     code = (
         "import os, signal, sys; from functools import partial\n"
-        "from bench.pool import Pool; from tests.bench.test_pool import prepare\n"
+        "from bench.train.pool import Pool; from tests.bench.test_pool import prepare\n"
         "pool = Pool(1, partial(prepare, sys.argv[1]), print); pool.result(pool.submit(0))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

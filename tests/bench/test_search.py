@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import heads
-from bench import search
 from bench.cells import SWEEPS, Cell, grid
-from bench.search import Clusters
+from bench.measure import races
+from bench.measure.races import Clusters
 from heads.greedy import greedy_misses
 
 TREES = ("hierarchical", "two-level")
@@ -55,7 +55,7 @@ def test_a_quick_training_makes_a_head_right_and_leaves_the_original_alone(name)
     fresh = head(name, 1_000)
     before = [parameter.clone() for parameter in fresh.parameters()]
     clusters = Clusters(fresh.tree, 32, seed=0, device="cpu")
-    trained = search.trained(fresh, clusters)
+    trained = races.trained(fresh, clusters)
     features, target = clusters.sample(300)
     hits = [(h.predict(features) == target).float().mean() for h in (fresh, trained)]
     assert hits[1] > hits[0] + 0.05
@@ -67,8 +67,8 @@ def test_scores_are_those_of_the_nodes_a_method_looks_at(name, classes):
     found = head(name, classes)
     features = torch.randn(16, 32)
     rows = sum(p.size(0) for p in found.parameters() if p.dim() == 2)
-    everything = search.scores(lambda: found.log_prob(features), 16, 32)
-    greedy = search.scores(lambda: found.predict(features, search="greedy"), 16, 32)
+    everything = races.scores(lambda: found.log_prob(features), 16, 32)
+    greedy = races.scores(lambda: found.predict(features, search="greedy"), 16, 32)
     assert everything == rows
     assert greedy == {"hierarchical": 12, "two-level": 2 * 64}[name]
 
@@ -79,7 +79,7 @@ def test_a_sure_model_is_searched_with_few_scores_and_an_unsure_one_with_all(mon
     features = torch.randn(16, 32)
 
     def exact():
-        return search.scores(lambda: found.predict(features), 16, 32)
+        return races.scores(lambda: found.predict(features), 16, 32)
 
     assert exact() >= 4_999
     with torch.no_grad():
@@ -91,35 +91,35 @@ def test_a_sure_model_is_searched_with_few_scores_and_an_unsure_one_with_all(mon
 def test_all_take_their_turn_in_every_round():
     called = []
     calls = {name: lambda name=name: called.append(name) for name in "abc"}
-    taken = search.take_turns(calls, ticking(), budget=0)
-    assert called == [*"abc"] * (1 + search.LEAST_ROUNDS)
-    assert taken == {name: [1.0] * search.LEAST_ROUNDS for name in "abc"}
+    taken = races.take_turns(calls, ticking(), budget=0)
+    assert called == [*"abc"] * (1 + races.LEAST_ROUNDS)
+    assert taken == {name: [1.0] * races.LEAST_ROUNDS for name in "abc"}
 
 
 def test_a_race_ends_with_its_budget_or_enough_rounds():
     def rounds(budget):
-        return len(search.take_turns({"a": lambda: None}, ticking(), budget)["a"])
+        return len(races.take_turns({"a": lambda: None}, ticking(), budget)["a"])
 
-    assert search.LEAST_ROUNDS < rounds(60) < rounds(120) < rounds(1e9) == search.MOST_ROUNDS
+    assert races.LEAST_ROUNDS < rounds(60) < rounds(120) < rounds(1e9) == races.MOST_ROUNDS
 
 
 @pytest.mark.parametrize("classes", [16, 5_000])
 def test_a_race_counts_what_each_model_answers(classes):
-    races = search.races(head("hierarchical", classes), 8, "cpu", ticking())
-    assert list(races) == ["untrained", "trained"]
-    for race in races.values():
-        assert {len(rounds) for rounds in race.seconds.values()} == {search.LEAST_ROUNDS}
-        assert 0 <= race.misses <= race.samples == search.SAMPLES
-    assert races["trained"].right > races["untrained"].right
-    assert races["trained"].misses < races["untrained"].misses
+    raced = races.races(head("hierarchical", classes), 8, "cpu", ticking())
+    assert list(raced) == ["untrained", "trained"]
+    for race in raced.values():
+        assert {len(rounds) for rounds in race.seconds.values()} == {races.LEAST_ROUNDS}
+        assert 0 <= race.misses <= race.samples == races.SAMPLES
+    assert raced["trained"].right > raced["untrained"].right
+    assert raced["trained"].misses < raced["untrained"].misses
 
 
 def test_tree_heads_are_raced_alone_at_one_batch_size():
     def make(scope, name, phase, classes, batch, replica=0):
         return Cell(scope, name, phase, classes, batch, 8, replica=replica)
 
-    found = search.cells(grid(SWEEPS["default"], make))
+    found = races.cells(grid(SWEEPS["default"], make))
     assert {cell.head for cell in found} == {"hierarchical"}
     assert {(c.scope, c.phase, c.batch) for c in found} == {("isolated", "predict", 128)}
     assert [cell.classes for cell in found] == list(SWEEPS["default"].classes)
-    assert not search.cells([])
+    assert not races.cells([])

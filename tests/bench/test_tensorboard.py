@@ -10,8 +10,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from bench import tracing
 from bench.cells import Cell
+from bench.measure import tracing
 
 HEADS = ("softmax", "hierarchical")
 PATIENCE = 120.0

@@ -7,7 +7,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.utils import NameWrapper
 
-from bench import l2, timing
+from bench.measure import l2, timing
 
 
 class Clock:

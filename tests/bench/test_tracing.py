@@ -5,8 +5,8 @@ import json
 import pytest
 
 import heads
-from bench import tracing
 from bench.cells import Cell
+from bench.measure import tracing
 
 
 @pytest.mark.parametrize("head", heads.names())

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from bench import run
-from bench.pool import CrashedError
-from bench.trainings import Follower, Progress, Training, Trainings, carry_out, name_of
+from bench.train.pool import CrashedError
+from bench.train.trainings import Follower, Progress, Training, Trainings, carry_out, name_of
 from models import variants
 from models.data import stand_in
 from models.training import CheckpointError

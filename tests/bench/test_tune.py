@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import tune
-from bench.tune import Book, Trial, draw, halve, rungs, space
+from bench.train import tune
+from bench.train.tune import Book, Trial, draw, halve, rungs, space
 from models import variants
 from models.data import stand_in
 from models.training import train

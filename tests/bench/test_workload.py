@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import heads
-from bench import workload
 from bench.cells import PHASES, Cell
-from bench.workload import Workload
+from bench.measure import workload
+from bench.measure.workload import Workload
 
 
 @pytest.fixture(params=["isolated", "in-model"])

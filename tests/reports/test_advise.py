@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from reports import advise as command
-from reports.adviser import Question, advise, adviser, recommend
-from reports.findings import find
+from reports.findings.adviser import Question, advise, adviser, recommend
+from reports.findings.findings import find
 from reports.results import load
 from tests.reports import synthetic as made
 

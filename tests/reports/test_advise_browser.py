@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from reports import html
-from reports.adviser import Question, advise, adviser, recommend
-from reports.findings import find
+from reports.findings.adviser import Question, advise, adviser, recommend
+from reports.findings.findings import find
+from reports.page import html
 from reports.results import load
 from tests.reports import test_browser
 

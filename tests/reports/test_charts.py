@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports import charts, drawing
-from reports.findings import Findings, find
+from reports.findings.findings import Findings, find
+from reports.page import charts, drawing
 from reports.results import load
 from tests.reports.synthetic import cell, timed, write_run
 

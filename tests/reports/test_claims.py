@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports import complexity
-from reports.claims import CLAIMS, Verdict, check, judge_accuracy, judge_growth
-from reports.findings import Findings, find
-from reports.growth import Growth, Order
+from reports.findings.claims import CLAIMS, Verdict, check, judge_accuracy, judge_growth
+from reports.findings.findings import Findings, find
+from reports.findings.growth import Growth, Order
 from reports.results import load
-from reports.statistics import Interval
+from reports.stats import complexity
+from reports.stats.estimates import Interval
 from tests.reports.synthetic import cell, timed, training, write_run
 
 SIZES = tuple(2**k for k in range(4, 19, 2))

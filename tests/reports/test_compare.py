@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from reports import compare, statistics
+from reports import compare
 from reports.compare import Measured
+from reports.stats import estimates
 
 
 def side(name, factor=1.0, cells=200, noise=0.02, seed=0, machine=None):
@@ -19,7 +20,7 @@ def side(name, factor=1.0, cells=200, noise=0.02, seed=0, machine=None):
         )
         for i in range(cells)
     }
-    return Measured(name, passes, statistics.scatter(passes.values()), machine or {})
+    return Measured(name, passes, estimates.scatter(passes.values()), machine or {})
 
 
 @pytest.mark.parametrize(("factor", "change"), [(2.0, "slower"), (0.5, "faster")])

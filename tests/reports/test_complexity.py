@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from reports.complexity import FLAT, MODELS, _inflation, _least_squares, classify, growth
+from reports.stats.complexity import FLAT, MODELS, _inflation, _least_squares, classify, growth
 
 SIZES = 2.0 ** np.arange(5, 20)
 GROWING = MODELS[1:]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports import costmodel
-from reports.costmodel import Sample
+from reports.stats import cost_model
+from reports.stats.cost_model import Sample
 
 CLASSES = (16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144)
 BATCHES = (32, 128, 512)
@@ -31,7 +31,7 @@ def samples(cost, noise=0.0, seed=0, classes=CLASSES, batches=BATCHES):
 
 
 def law(cost, exact=False, **others):
-    return costmodel.fit({"head": samples(cost, **others)}, exact)["head"]
+    return cost_model.fit({"head": samples(cost, **others)}, exact)["head"]
 
 
 def softmax(n, batch, d):
@@ -106,7 +106,7 @@ def test_one_disturbed_cell_does_not_bend_the_law(spoilt):
     measured = samples(softmax, noise=0.02)
     one = measured[spoilt]
     measured[spoilt] = Sample(one.classes, one.batch, one.features, 20 * one.value, one.error)
-    fitted = costmodel.fit({"head": measured})["head"]
+    fitted = cost_model.fit({"head": measured})["head"]
     for n, batch in ((3_000, 128), (100_000, 256)):
         true = softmax(n, batch, WIDTH)
         assert fitted.at(n, batch, WIDTH).estimate == pytest.approx(true, rel=0.3)
@@ -149,12 +149,12 @@ def test_at_another_width_products_and_plain_scores_are_both_possible(width):
 
 
 def test_three_class_counts_are_too_few():
-    assert costmodel.fit({"head": samples(softmax, classes=CLASSES[:3])}) == {}
+    assert cost_model.fit({"head": samples(softmax, classes=CLASSES[:3])}) == {}
 
 
 def test_what_is_hardly_known_still_has_a_finite_interval():
     unsure = [replace(sample, error=math.inf) for sample in samples(softmax)]
-    at = costmodel.fit({"head": unsure})["head"].at(10_000, 128, WIDTH)
+    at = cost_model.fit({"head": unsure})["head"].at(10_000, 128, WIDTH)
     assert 0 < at.low < at.estimate < at.high < math.inf
 
 
@@ -162,6 +162,6 @@ def test_what_is_hardly_known_still_has_a_finite_interval():
 def test_an_interrupted_sweep_can_be_fitted(seed):
     measured = samples(softmax, noise=0.05)
     chosen = np.random.default_rng(seed).choice(len(measured), size=9, replace=False)
-    fitted = costmodel.fit({"head": [measured[index] for index in chosen]})
+    fitted = cost_model.fit({"head": [measured[index] for index in chosen]})
     for found in fitted.values():
         assert softmax(10_000, 128, WIDTH) in found.at(10_000, 128, WIDTH)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from reports.crossover import crossover
-from reports.statistics import EXACT, scatter
+from reports.stats.crossover import crossover
+from reports.stats.estimates import EXACT, scatter
 
 SIZES = 2.0 ** np.arange(4, 20)
 

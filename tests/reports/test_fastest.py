@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import statistics
-from reports.answer import sentences
-from reports.cells import Cell
-from reports.fastest import fastest
-from reports.findings import find
+from reports.findings.answer import sentences
+from reports.findings.fastest import fastest
+from reports.findings.findings import find
+from reports.findings.joined import Cell
 from reports.results import load
-from reports.statistics import Scatter
+from reports.stats import estimates
+from reports.stats.estimates import Scatter
 from tests.reports.synthetic import BATCHES, CLASSES, CURVES, HEADS
 
 KNOWN = Scatter(1e-4, 100)
@@ -24,7 +24,7 @@ def measured(head: str, seconds: float) -> Cell:
     return Cell(
         *("isolated", head, "train", 64, 32, 128, "float32", "cpu", 1, 0),
         samples=samples,
-        seconds=statistics.median(samples, KNOWN),
+        seconds=estimates.median(samples, KNOWN),
     )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from reports.complexity import classify
-from reports.growth import Growth, Order, order, reading
+from reports.findings.growth import Growth, Order, order, reading
+from reports.stats.complexity import classify
 
 SIZES = [2**k for k in range(4, 19, 2)]
 FORMULAS: dict[str, tuple[Callable[[int], float], str]] = {

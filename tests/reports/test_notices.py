@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reports import results
-from reports.findings import find
-from reports.notices import notices
+from reports.findings.findings import find
+from reports.findings.notices import notices
 from tests.reports.synthetic import cell, timed, write_run
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.findings import find
-from reports.pareto import front, joined
+from reports.findings.findings import find
+from reports.findings.pareto import front, joined
 from reports.results import load
 from tests.reports.synthetic import training, write_run
 

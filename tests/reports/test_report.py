@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from reports import drawing, html, summary
+from reports import summary
 from reports.__main__ import main
-from reports.findings import find
-from reports.notices import notices
+from reports.findings.findings import find
+from reports.findings.notices import notices
+from reports.page import drawing, html
 from reports.results import load
 from tests.reports.synthetic import cell, missing, remembered, timed, training, write_run
 
@@ -63,7 +64,7 @@ def test_same_results_give_the_same_bytes(synthetic: Path, tmp_path: Path) -> No
 
 
 def test_page_of_a_default_sweep_is_at_most_5_megabytes() -> None:
-    reference = Path(html.__file__).parent / "reference" / "cpu"
+    reference = Path(html.__file__).parents[1] / "reference" / "cpu"
     assert len(html.render(find(load(reference))).encode()) <= 5e6
 
 

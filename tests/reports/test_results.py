@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.fields import LARGEST
 from reports.results import ResultsError, latest, load, locate
+from reports.results.fields import LARGEST
 from tests.reports.synthetic import cell, missing, timed, training, write_run
 
 WHERE = cell("softmax", "train", 64, 32)

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from reports import drawing, results
-from reports.cells import Cell
-from reports.findings import find
-from reports.html import render
-from reports.roofline import Roofs, points, roofline, roofs, sentences
-from reports.statistics import Interval
+from reports import results
+from reports.findings.findings import find
+from reports.findings.joined import Cell
+from reports.findings.roofline import Roofs, points, roofline, roofs, sentences
+from reports.page import drawing
+from reports.page.html import render
+from reports.stats.estimates import Interval
 from tests.reports.synthetic import HEADS, write_run
 
 LIMITS = {

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports import html
-from reports.findings import find
+from reports.findings.findings import find
+from reports.findings.races import missed, searched, sentences, share
+from reports.page import html
 from reports.results import load
-from reports.search import missed, searched, sentences, share
 from tests.reports.synthetic import cell, timed, training, write_run
 
 RNG = np.random.default_rng(0)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from reports import simulation
-from reports.complexity import MODELS, growth
 from reports.simulation import SIZES, Machine, big_o_package, google_benchmark
+from reports.stats.complexity import MODELS, growth
 
 
 @pytest.mark.parametrize("model", MODELS)

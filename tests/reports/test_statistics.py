@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reports.statistics import (
+from reports.stats.estimates import (
     EXACT,
     Interval,
     LogRatio,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports import html
-from reports.findings import find
+from reports.findings.findings import find
+from reports.findings.study import Study
+from reports.page import html
 from reports.results import PARTS, load
-from reports.study import Study
 from tests.reports.synthetic import cell, split, timed, training, write_run
 
 SIZES = (100, 400, 1_600, 6_400)

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from reports import html, summary
-from reports.claims import check
-from reports.findings import find
+from reports import summary
+from reports.findings.claims import check
+from reports.findings.findings import find
+from reports.findings.study import LADDERS, PUBLISHED, Study, difference
+from reports.findings.superclasses import chance_within, grouping, share_within
+from reports.findings.trained import accuracy, by_variant, f1_over_seeds, macro_f1
+from reports.page import html
 from reports.results import Training, load
-from reports.study import LADDERS, PUBLISHED, Study, difference
-from reports.superclasses import chance_within, grouping, share_within
-from reports.trained import accuracy, by_variant, f1_over_seeds, macro_f1
 from tests.reports.synthetic import training, write_run
 
 VARIANTS = dict.fromkeys(

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import together, together_page
 from reports.__main__ import main
-from reports.findings import Findings, find
+from reports.findings import side_by_side
+from reports.findings.findings import Findings, find
+from reports.page import side_by_side as side_by_side_page
 from reports.results import load
 from tests.reports.synthetic import cell, timed, training, write_run
 from tests.reports.test_report import HOSTILE, Page, hostile_run
@@ -59,25 +60,25 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Findings, Findings]:
 def test_ratio_is_second_over_first_of_the_cells_that_both_have(
     pair: tuple[Findings, Findings],
 ) -> None:
-    found = together.ratios(*pair)
+    found = side_by_side.ratios(*pair)
     assert {ratio.classes for ratio in found} == {64, 256, 1024}
     assert len(found) == 2 * 2 * 3
     for ratio in found:
         assert ratio.times.estimate == pytest.approx(PACE, rel=0.05)
         assert ratio.change == "faster"
-    for there, back in zip(found, together.ratios(*reversed(pair)), strict=True):
+    for there, back in zip(found, side_by_side.ratios(*reversed(pair)), strict=True):
         assert back.times.estimate == pytest.approx(1 / there.times.estimate)
 
 
 def test_a_run_beside_itself_is_the_same_everywhere(pair: tuple[Findings, Findings]) -> None:
     first, _ = pair
-    for ratio in together.ratios(first, first):
+    for ratio in side_by_side.ratios(first, first):
         assert ratio.times.estimate == pytest.approx(1)
         assert ratio.change in {"same", "ambiguous"}
 
 
 def test_facts_tell_which_differ() -> None:
-    found = together.facts([{"cpu": "a", "torch": "1"}, {"cpu": "a", "gpu": "b", "torch": "2"}])
+    found = side_by_side.facts([{"cpu": "a", "torch": "1"}, {"cpu": "a", "gpu": "b", "torch": "2"}])
     assert {fact.name: fact.differs for fact in found} == {
         "cpu": False,
         "gpu": True,
@@ -89,7 +90,7 @@ def test_facts_tell_which_differ() -> None:
 def test_page_names_both_runs_and_links_to_their_own_pages(
     pair: tuple[Findings, Findings],
 ) -> None:
-    page = together_page.render(pair, ["slow.html", "fast.html"], "slow-and-fast")
+    page = side_by_side_page.render(pair, ["slow.html", "fast.html"], "slow-and-fast")
     parsed = Page(page)
     assert {a.get("href") for a in parsed.all("a")} >= {"slow.html", "fast.html"}
     assert "New &lt;b&gt;" in page
@@ -103,13 +104,13 @@ def test_page_names_both_runs_and_links_to_their_own_pages(
 def test_runs_without_a_common_cell_say_so(pair: tuple[Findings, Findings], tmp_path: Path) -> None:
     lines = [timed(cell("softmax", "train", 77, 5), 0, [1e-3])]
     other = find(load(write_run(tmp_path / "other", lines=lines, trainings=[])))
-    page = together_page.render([pair[0], other], ["a.html", "b.html"], "both")
+    page = side_by_side_page.render([pair[0], other], ["a.html", "b.html"], "both")
     assert "The two have no cell in common" in page
 
 
 def test_names_are_escaped_beside_each_other_too(tmp_path: Path) -> None:
     runs = [find(load(hostile_run(tmp_path / f"{HOSTILE.replace('/', '')}{i}"))) for i in "ab"]
-    parsed = Page(together_page.render(runs, ["a.html", "b.html"], HOSTILE))
+    parsed = Page(side_by_side_page.render(runs, ["a.html", "b.html"], HOSTILE))
     assert not parsed.all("img")
     assert not [name for _, found in parsed.elements for name in found if name.startswith("on")]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from reports import traces
-from reports.traces import merge, operators, self_times
+from reports.results import traces
+from reports.results.traces import merge, operators, self_times
 from tests.reports.synthetic import trace
 
 

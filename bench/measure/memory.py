@@ -1,0 +1,137 @@
+"""Peak memory of one phase, to the byte, from the allocator's own events."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import psutil
+import torch
+from torch import Tensor
+from torch.autograd.profiler_util import MEMORY_EVENT_NAME
+from torch.profiler import ProfilerActivity, profile, record_function
+
+import heads
+from bench.cells import Cell
+from bench.measure.workload import Call, Workload, build_module, num_bytes
+
+HEADROOM = 0.8
+"""Share of the free memory that a cell may plan with; the rest is for what nobody planned."""
+
+
+COUNTED = "headbench: counted"
+"""Marks in the profile where the call begins whose memory is asked for."""
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+class MemoryUse(NamedTuple):
+    """Bytes of one phase, and of what the module keeps between phases.
+
+    Attributes:
+        peak_bytes: highest level above the baseline before the phase.
+        parameter_bytes: all parameters of the module.
+        gradient_bytes: their gradients after a backward pass; of sparse ones, values and indices.
+        optimizer_bytes: the optimizer's state after a step.
+    """
+
+    peak_bytes: int
+    parameter_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+
+
+def measure(workload: Workload, phase: heads.Phase) -> MemoryUse:
+    """Run `phase` once, as it runs in a training step, and read the allocator."""
+    if phase == "backward":
+        # Not `prepare`'s repeatable call: a real backward pass frees the graph as it goes.
+        workload.module.train()
+        workload.clear()
+        loss: list[Tensor] = []
+        peak = peak_bytes(
+            lambda: loss.pop().backward(),
+            workload.device,
+            before=lambda: loss.append(workload.loss()),
+        )
+    else:
+        peak = peak_bytes(workload.prepare(phase), workload.device)
+    return MemoryUse(peak, *workload.held_bytes)
+
+
+def peak_bytes(call: Call, device: torch.device, before: Call = _nothing) -> int:
+    """Highest level of allocated bytes during `call` above the level before it.
+
+    On the CPU the allocator knows the size of a block that `call` frees only if it was recorded
+    when it was allocated; allocate such blocks in `before`, which is recorded but not counted.
+    """
+    if device.type == "cuda":
+        before()
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        baseline = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - baseline
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        before()
+        with record_function(COUNTED):
+            call()
+    events = sorted(recorded.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    begin = next(event.start_ns() for event in events if event.name() == COUNTED)
+    changes = [
+        event.nbytes()
+        for event in events
+        if event.name() == MEMORY_EVENT_NAME and event.start_ns() >= begin
+    ]
+    peak: int = max(itertools.accumulate(changes, initial=0))
+    return peak
+
+
+def free_bytes(device: str) -> int:
+    """Bytes that can be allocated on `device` now."""
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        free: int = torch.cuda.mem_get_info()[0]
+    else:
+        free = psutil.virtual_memory().available
+    return free
+
+
+SCORE_COPIES = 8
+"""Tensors that may hold one score at once: it, its log-probability, a gradient, noise, levels."""
+
+
+def predicted_bytes(cell: Cell) -> int:
+    """Generous estimate of what a cell holds at once, from shapes and the head's counted work.
+
+    A score is a dot product of `in_features` multiply-adds, so the counts tell how many there are.
+    """
+    with torch.device("meta"):
+        module = build_module(cell)
+    head = module if isinstance(module, heads.Head) else module.head
+    phase: heads.Phase = "predict" if cell.phase == "predict" else "forward"
+    cost = head.cost(phase, cell.batch)
+    scores = cost.multiply_adds // head.in_features
+    itemsize: int = getattr(torch, cell.dtype).itemsize
+    parameters = sum(map(num_bytes, module.parameters()))
+    return 3 * parameters + cost.bytes + SCORE_COPIES * scores * itemsize
+
+
+def why_it_cannot_fit(cell: Cell) -> str:
+    """A line that says why the cell is skipped, or nothing if it should fit."""
+    needed, free = predicted_bytes(cell), free_bytes(cell.device)
+    if needed <= HEADROOM * free:
+        return ""
+    return (
+        f"would need about {needed / 2**30:.1f} GiB, "
+        f"{free / 2**30:.1f} GiB are free on {cell.device}"
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` is an allocator's way to say no, on the CPU or on CUDA."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )

@@ -1,0 +1,193 @@
+"""Builds the subject of a cell and hands out its phases as calls without arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, cached_property
+from itertools import chain, cycle
+from typing import Any
+
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor, nn
+
+import heads
+from bench import peers
+from bench.cells import Cell
+from bench.measure import l2, timing
+from heads import Cost, Head, Phase
+from models import tinyvgg
+
+Call = Callable[[], object]
+
+TARGET_BATCHES = 64
+"""Drawn in advance. With one alone, a head that reads only its targets' rows would find them in the
+cache at every step, as no training does."""
+
+FEW_CLASSES = 512
+"""Of a small twin: enough for every head to go the way that it goes with many."""
+
+
+class Workload:
+    """A head, alone or on TinyVGG, with random batches and plain SGD.
+
+    The input stays, the targets change from one forward to the next.
+
+    Every phase leaves the parameters as they were built, so that each one measures the same head:
+    the learning rate is 0, which costs the optimizer the same arithmetic as any other.
+
+    Args:
+        cell: what to build; its phase does not matter.
+        seed: of parameters, inputs and targets.
+    """
+
+    def __init__(self, cell: Cell, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.device, dtype = torch.device(cell.device), getattr(torch, cell.dtype)
+        with self.device:
+            peer = cell.head in peers.names()
+            self.module: nn.Module = peers.build(cell) if peer else build_module(cell)
+            self.module.to(dtype)
+            self.targets = torch.randint(cell.classes, (TARGET_BATCHES, cell.batch)).unbind()
+            if cell.scope == "in-model":
+                side = tinyvgg.IMAGE_SIZE
+                images = torch.randn(cell.batch, 3, side, side, dtype=dtype)
+                self.input = images.contiguous(memory_format=torch.channels_last)
+            else:
+                # Inside a network, a head also passes a gradient on to the layer below.
+                self.input = torch.randn(cell.batch, cell.features, dtype=dtype, requires_grad=True)
+        head: Any = self.head
+        if hasattr(head, "learning_rate"):  # a head that makes the optimizer's step itself
+            head.learning_rate = 0.0
+        self.parameters = list(self.module.parameters())
+        self.optimizer = torch.optim.SGD(self.parameters, lr=0.0)
+        self._next_target = cycle(self.targets)
+        self._kept: Tensor | None = None
+
+    @property
+    def head(self) -> nn.Module:
+        """The head, wherever it sits."""
+        return self.module.head if isinstance(self.module, tinyvgg.Classifier) else self.module
+
+    def loss(self) -> Tensor:
+        """Forward: the loss with its graph."""
+        loss: Tensor = self.module(self.input, next(self._next_target)).loss
+        return loss
+
+    def backward(self, loss: Tensor) -> None:
+        """From the loss to fresh gradients of every parameter and of the input."""
+        self.clear()
+        loss.backward()
+
+    def train(self) -> None:
+        """One training step: forward, backward, update."""
+        self._kept = None  # the update makes a graph built before it useless
+        self.backward(self.loss())
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def predict(self) -> None:
+        """The most probable class of each sample."""
+        predict: Any = self.module.predict
+        predict(self.input)
+
+    @cached_property
+    def held_bytes(self) -> tuple[int, int, int]:
+        """Bytes of parameters, their gradients and the optimizer's state, after a training step."""
+        self.module.train()
+        self.train()
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        states = chain.from_iterable(state.values() for state in self.optimizer.state.values())
+        return (
+            sum(map(num_bytes, self.parameters)),
+            sum(map(num_bytes, gradients)),
+            sum(num_bytes(value) for value in states if isinstance(value, Tensor)),
+        )
+
+    def clear(self) -> None:
+        """Forget all gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.input.grad = None
+
+    def measure(
+        self,
+        benchmark: BenchmarkFixture,
+        phase: Phase,
+        budget: float,
+        known_seconds: float = 0.0,
+    ) -> timing.Timing:
+        """Time `phase` for `budget` seconds; an earlier pass, if any, knew `known_seconds`."""
+        cuda = self.device.type == "cuda"
+        return timing.measure(
+            benchmark,
+            self.prepare(phase),
+            timing.timer_of(self.device.type),
+            budget,
+            known_seconds,
+            l2.of_current_device().flush(self.working_set(phase)) if cuda else None,
+        )
+
+    def working_set(self, phase: Phase) -> int:
+        """Bytes that one call of `phase` may find in a cache because the call before used them."""
+        parameters = sum(map(num_bytes, self.parameters))
+        cost = self.cost(phase)
+        return min(parameters, cost.bytes) if cost else parameters
+
+    def cost(self, phase: Phase) -> Cost | None:
+        """Counted work of `phase`, if the subject is one of our heads alone."""
+        return self.module.cost(phase, len(self.input)) if isinstance(self.module, Head) else None
+
+    def prepare(self, phase: Phase) -> Call:
+        """What to call, again and again, to measure `phase`."""
+        self.module.train(phase != "predict")
+        self.clear()
+        # A large head's graph is not built again when the next phase can use it up.
+        kept, self._kept = self._kept, None
+        match phase:
+            case "forward":
+                return self.loss
+            case "backward":
+                self._kept = loss = self.loss()
+                wanted = [*self.parameters, *([self.input] if self.input.requires_grad else [])]
+                return lambda: torch.autograd.grad(
+                    loss, wanted, retain_graph=True, allow_unused=True
+                )
+            case "step":
+                self.backward(self.loss() if kept is None else kept)
+                return self.optimizer.step
+            case "train":
+                return self.train
+            case "predict":
+                return self.predict
+
+
+def acquaint(cell: Cell) -> None:
+    """Train and predict with a small twin of `cell`, the first time its head comes up.
+
+    A process compiles and loads what a head needs in its first calls, which can take seconds; a
+    large cell gets few calls and would be timed by them.
+    """
+    _acquaint(replace(cell.subject, classes=FEW_CLASSES, batch=2, replica=0))
+
+
+@cache
+def _acquaint(twin: Cell) -> None:
+    workload = Workload(twin)
+    workload.train()
+    if twin.head in heads.names():  # a peer may have nothing to predict with
+        workload.predict()
+
+
+def build_module(cell: Cell) -> Head | tinyvgg.Classifier:
+    """The module of a cell, with freshly initialised parameters, on torch's default device."""
+    if cell.scope == "isolated":
+        return heads.build(cell.head, cell.features, cell.classes)
+    return tinyvgg.build(cell.head, cell.classes)
+
+
+def num_bytes(tensor: Tensor) -> int:
+    """Bytes that a tensor holds; a sparse one its values and indices, as they are."""
+    if tensor.is_sparse:
+        return num_bytes(tensor._values()) + num_bytes(tensor._indices())
+    return tensor.numel() * tensor.element_size()

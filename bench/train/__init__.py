@@ -1,0 +1,1 @@
+"""Trainings and the search of their settings."""

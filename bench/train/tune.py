@@ -1,0 +1,403 @@
+"""Searches a variant's settings on a held-out part of the training images: `tox -e search`.
+
+Candidates are drawn at random from a stated space and thinned out by successive halving: all are
+trained briefly, the best third three times as long, and so on. Every training runs its whole
+schedule anew, because a schedule cut short says little about the whole one. The test images are
+never looked at.
+
+Source: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
+Optimization", AISTATS 2016.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import binomtest
+
+from bench import options
+from bench.display import Display
+from bench.train.pool import CrashedError, Pool, Tell, Work
+from heads.tree_softmax import FROM_EXAMPLES
+from models import variants
+from models.config import TrainingConfig
+from models.data import DataError, Dataset, load, root
+from models.training import train
+
+THIRD = 3
+"""Candidates per survivor, and how much longer a survivor is trained next; the source's choice."""
+
+Settings = Mapping[str, Any]
+Draw = Callable[[random.Random], Any]
+
+
+def _among(*values: Any) -> Draw:
+    return lambda chance: chance.choice(values)
+
+
+def _between(low: float, high: float) -> Draw:
+    """Uniform in the logarithm; three digits, so that a setting can be written down."""
+    return lambda chance: float(f"{math.exp(chance.uniform(math.log(low), math.log(high))):.3g}")
+
+
+SPACE: Mapping[str, Draw] = {
+    "optimizer": _among("adamw", "sgd"),
+    "learning_rate": _between(5e-4, 2e-2),
+    "weight_decay": _among(0.0, 1e-3, 1e-2, 5e-2, 1e-1, 2e-1, 4e-1),
+    "batch_size": _among(32, 64, 128, 256),
+    "schedule": _among("one-cycle", "constant"),
+    "warm_up": _among(0.1, 0.25, 0.4),
+    "initialisation": _among("torch", "kaiming"),
+    "flips": _among(True, False),
+    "padding": _among(0, 1),
+}
+"""Settings of every head, and how they are drawn; learning rates are AdamW's."""
+
+SGD_RATE = 20
+"""How much higher SGD's learning rates are."""
+
+SGD_MOMENTUM = 0.9
+
+SPACE_OF: Mapping[str, Mapping[str, Draw]] = {
+    "gumbel": {
+        "annealing": lambda chance: (_between(0.5, 4.0)(chance), _between(0.1, 32.0)(chance)),
+        "draws": _among(1, 2, 4, 8),
+    },
+    "hierarchical": {
+        "tree": _among("balanced", "superclass", *FROM_EXAMPLES),
+        "branching": _among(2, 4, 8, 16, 32),
+        "pieces": _among(1, 2, 4, 8),
+    },
+}
+"""What else there is to choose for one head."""
+
+OF_THE_HEAD = ("tree", "branching", "pieces", "draws")
+"""Settings that are options of the head itself."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate trained for so many epochs.
+
+    Attributes:
+        settings: where it differs from the variant.
+        epochs: of each training.
+        right: held-out images that were classified rightly, over all seeds.
+        images: held-out images, over all seeds.
+        seconds: of an epoch's training pass, on average.
+        reason: why there is no result; empty where there is one.
+    """
+
+    settings: Settings
+    epochs: int
+    right: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the held-out images; -1 where the training failed."""
+        return self.right / self.images if self.images else -1.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval (Wilson) of the accuracy, over images; what seeds add is not in it."""
+        found = binomtest(self.right, self.images).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
+
+
+def space(head: str) -> Mapping[str, Draw]:
+    """What there is to choose for `head`."""
+    return {**SPACE, **SPACE_OF.get(head, {})}
+
+
+def draw(over: Mapping[str, Draw], base: TrainingConfig, chance: random.Random) -> dict[str, Any]:
+    """One candidate: fields of `TrainingConfig` in place of those of `base`."""
+    drawn = {name: one(chance) for name, one in over.items()}
+    sgd = drawn.get("optimizer", base.optimizer) == "sgd"
+    if "optimizer" in drawn:
+        drawn["momentum"] = SGD_MOMENTUM if sgd else 0.0
+    if "learning_rate" in drawn and sgd:
+        drawn["learning_rate"] = float(f"{SGD_RATE * drawn['learning_rate']:.3g}")
+    chosen = {name: drawn.pop(name) for name in OF_THE_HEAD if name in drawn}
+    if chosen:
+        drawn["head_options"] = {**base.head_options, **chosen}
+    if "tree" in chosen:
+        drawn["relearn"] = variants.RELEARN if chosen["tree"] in FROM_EXAMPLES else ()
+    return drawn
+
+
+def rungs(candidates: int, epochs: int, least: int = 1) -> list[tuple[int, int]]:
+    """Candidates and epochs of each round: the last has all `epochs`, each before it a third.
+
+    The first has at least `least`: what acts late in a training cannot be judged from its start.
+    """
+    halvings = 0
+    while THIRD ** (halvings + 1) <= min(candidates, epochs // least):
+        halvings += 1
+    return [
+        (candidates // THIRD**number, epochs // THIRD ** (halvings - number))
+        for number in range(halvings + 1)
+    ]
+
+
+def halve(
+    candidates: Sequence[Settings],
+    rounds: Iterable[tuple[int, int]],
+    evaluate: Callable[[Sequence[Settings], int], Sequence[Trial]],
+) -> list[Trial]:
+    """Every candidate's last trial, best first: who was trained longer stands before the others.
+
+    Args:
+        candidates: what to choose from.
+        rounds: how many go into each round, and for how many epochs.
+        evaluate: gives the trials of some candidates after so many epochs.
+    """
+    ranked: list[Trial] = []
+    alive = list(candidates)
+    for count, epochs in rounds:
+        trials = evaluate(alive[:count], epochs)
+        best = sorted(trials, key=lambda trial: trial.accuracy, reverse=True)
+        ranked = [*best, *ranked[count:]]
+        alive = [trial.settings for trial in best]
+    return ranked
+
+
+def carry_out(config: TrainingConfig, tell: Tell[None], *, dataset: Dataset) -> dict[str, Any]:
+    """One training, in a process of its own: what a trial needs of it."""
+    try:
+        record = train(config, dataset)
+    except ValueError as error:  # such as a head whose gradients the optimizer cannot use
+        return {"reason": str(error)}
+    if record.final is None:
+        return {"reason": record.reason}
+    return {
+        "right": round(record.final.accuracy * len(dataset.test)),
+        "images": len(dataset.test),
+        "seconds": sum(epoch.train_seconds for epoch in record.epochs) / len(record.epochs),
+    }
+
+
+def prepare(
+    folder: Path, images: int | None, share: float
+) -> Work[TrainingConfig, None, dict[str, Any]]:
+    """The data of one process: the training images alone, a part of them held out to test on."""
+    dataset = load(folder)
+    if dataset.stand_in:
+        raise DataError(f"there is nothing to learn from generated images: {dataset.reason}")
+    held = dataset.held_out(share)
+    if images is not None:
+        held = held.subset(min(images, len(held.train)), len(held.test))
+    return partial(carry_out, dataset=held)
+
+
+class Book:
+    """The trainings of a search, one JSON line each; what it holds is not trained again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            for line in path.read_text("utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                    self._found[_key(entry["training"])] = entry["found"]
+                except (ValueError, KeyError, TypeError):
+                    continue  # torn by an interruption
+
+    def get(self, training: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What `training` gave, if it was made before."""
+        return self._found.get(_key(training))
+
+    def add(self, training: Mapping[str, Any], found: dict[str, Any]) -> None:
+        """Keep what `training` gave."""
+        self._found[_key(training)] = found
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"training": training, "found": found}) + "\n")
+
+
+def _key(training: Mapping[str, Any]) -> str:
+    return json.dumps(training, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What all trials of a search have in common."""
+
+    arguments: argparse.Namespace
+    pool: Pool[TrainingConfig, None, dict[str, Any]]
+    book: Book
+    display: Display
+
+    def config(self, settings: Settings, epochs: int, seed: int) -> TrainingConfig:
+        """The training of a candidate."""
+        given = self.arguments
+        threads = max(1, given.threads // given.jobs)
+        return variants.config(
+            given.variant,
+            **{
+                **settings,
+                "epochs": epochs,
+                "seed": seed,
+                "device": given.device,
+                "threads": threads,
+            },
+        )
+
+    def evaluate(self, candidates: Sequence[Settings], epochs: int) -> list[Trial]:
+        """Train every candidate from every seed, as many at once as there are jobs."""
+        given = self.arguments
+        seeds = range(given.seed, given.seed + given.seeds)
+        data = {"images": given.train_images, "held_out": given.held_out}
+        wanted = []
+        for settings in candidates:
+            for seed in seeds:
+                config = self.config(settings, epochs, seed)
+                training = {**asdict(config), **data}
+                known = self.book.get(training)
+                wanted.append((training, known, None if known else self.pool.submit(config)))
+        found: list[dict[str, Any]] = []
+        for training, known, future in wanted:
+            if future is not None:
+                self.display.running(f"{given.variant} for {epochs} epochs")
+                try:
+                    known = self.pool.result(future)
+                except CrashedError as error:
+                    known = {"reason": str(error)}
+                else:
+                    self.book.add(training, known)
+            assert known is not None
+            found.append(known)
+            self.display.done(epochs)
+        trials = [
+            _trial(settings, epochs, found[start : start + len(seeds)])
+            for settings, start in zip(candidates, range(0, len(found), len(seeds)), strict=True)
+        ]
+        best = max(trials, key=lambda trial: trial.accuracy)
+        self.display.say(
+            f"{len(trials)} candidates after {epochs} epochs: best {best.accuracy:.1%} "
+            f"with {_words(best.settings)}"
+        )
+        return trials
+
+
+def _trial(settings: Settings, epochs: int, found: Sequence[Mapping[str, Any]]) -> Trial:
+    for one in found:
+        if "reason" in one:
+            return Trial(settings, epochs, reason=one["reason"])
+    return Trial(
+        settings,
+        epochs,
+        right=sum(one["right"] for one in found),
+        images=sum(one["images"] for one in found),
+        seconds=sum(one["seconds"] for one in found) / len(found),
+    )
+
+
+def table(trials: Sequence[Trial], most: int = 20) -> Table:
+    """The best trials, those trained longest first."""
+    shown = Table("epochs", "held out", "95 %", "s/epoch", "settings")
+    for trial in trials[:most]:
+        if trial.reason:
+            shown.add_row(str(trial.epochs), "-", trial.reason, "-", _words(trial.settings))
+            continue
+        low, high = trial.interval
+        shown.add_row(
+            str(trial.epochs),
+            f"{trial.accuracy:.1%}",
+            f"{low:.1%}-{high:.1%}",
+            f"{trial.seconds:.1f}",
+            _words(trial.settings),
+        )
+    return shown
+
+
+def _words(settings: Settings) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items()) or "the variant's own"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        "bench.train.tune", description=(__doc__ or "").partition("\n")[0]
+    )
+    add = made.add_argument
+    whole = options.whole
+    add("--variant", default="softmax-tuned", help="whose settings to search (%(default)s)")
+    add("--over", metavar="NAME,...", help="settings to draw; the others stay (default: all)")
+    add("--candidates", type=whole(1), default=27, metavar="N", help="drawn (%(default)s)")
+    add("--epochs", type=whole(1), default=10, metavar="N", help="of the last round (%(default)s)")
+    add("--least-epochs", type=whole(1), default=1, metavar="N", help="of the first (%(default)s)")
+    add("--seeds", type=whole(1), default=1, metavar="N", help="per candidate (%(default)s)")
+    add("--held-out", type=float, default=0.1, metavar="SHARE", help="to test on (%(default)s)")
+    add("--train-images", type=whole(1), metavar="N", help="train on this many images only")
+    add("--seed", type=whole(0), default=0, metavar="N", help="of draws and trainings")
+    add("--device", type=options.device, default="cpu", help="cpu, cuda or cuda:N (%(default)s)")
+    add("--threads", type=whole(1), default=torch.get_num_threads(), metavar="N")
+    add("--jobs", type=whole(1), default=1, metavar="N", help="trainings at once (%(default)s)")
+    add("--data", metavar="DIR", help="as for a sweep")
+    add("--output", type=Path, metavar="FILE", help="JSON lines; continued where it exists")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Search as the command line says; the exit status."""
+    made = parser()
+    given = made.parse_args(argv)
+    try:
+        base = variants.config(given.variant)
+    except ValueError as error:
+        made.error(str(error))
+    over = space(base.head)
+    if given.over:
+        names = given.over.split(",")
+        if unknown := [name for name in names if name not in over]:
+            made.error(f"--over: no setting {unknown[0]!r} for {base.head}; of: {', '.join(over)}")
+        over = {name: over[name] for name in names}
+    if not 0 < given.held_out < 1:
+        made.error(f"--held-out must be a share between 0 and 1, got {given.held_out}")
+    output = given.output or Path("results/search") / f"{given.variant}-seed{given.seed}.jsonl"
+    chance = random.Random(given.seed)
+    # The variant itself is the first candidate, so that a search never ends with less.
+    candidates = [{}, *(draw(over, base, chance) for _ in range(given.candidates - 1))]
+    rounds = rungs(given.candidates, given.epochs, given.least_epochs)
+    console = Console(highlight=False)
+    display = Display(console)
+    display.say(f"Trainings go to {output}")
+    display.start(
+        given.seeds * sum(count for count, _ in rounds),
+        given.seeds * sum(count * epochs for count, epochs in rounds),
+    )
+    folder = root(given.data)
+    ready = partial(prepare, folder, given.train_images, given.held_out)
+    try:
+        with Pool(given.jobs, ready, lambda config, message: None) as pool:
+            search = Search(given, pool, Book(output), display)
+            ranked = halve(candidates, rounds, search.evaluate)
+    except DataError as error:
+        made.error(str(error))
+    except KeyboardInterrupt:
+        display.say("Interrupted; the same command goes on from here.")
+        return 130
+    finally:
+        display.stop()
+    console.print(table(ranked))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,355 @@
+"""The published claims, each with what tests it and what this run says about it.
+
+Claims and figures are those of a study of three heads on TinyVGG and CIFAR-100. To add one, add an
+entry to `CLAIMS`: the report, the summary and the tests take it from there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from reports import units
+from reports.findings.findings import Findings
+from reports.findings.growth import Growth, Order, rank, reading
+from reports.findings.trained import accuracy_over_seeds, by_variant, epoch_passes
+from reports.results import Training
+from reports.stats import complexity, estimates
+from reports.stats.estimates import Interval
+
+Answer = Literal["supported", "contradicted", "inconclusive", "not tested"]
+
+NOTHING = "—"
+SURE = 0.95
+# The growth exponent that each claimed model has, and what parts log n from n.
+PLACE = {"O(log n)": 0.0, "O(n)": 1.0}
+BETWEEN = 0.5
+# What leaving one cache after the other adds to the exponent of a cost that is linear in n: a class
+# costs up to twice as much where its weights come from memory, over some decades of n.
+CACHES = 0.25
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One piece: its kind, the figure, and how it reads."""
+
+    kind: str
+    figure: str
+    reading: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run says about a claim.
+
+    Attributes:
+        measured: the figure to put beside the published one.
+        because: why the answer is what it is, in a sentence.
+    """
+
+    answer: Answer
+    measured: str
+    because: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim under test.
+
+    Attributes:
+        name: short and stable.
+        statement: what is claimed.
+        published: the figure or wording it was published with.
+        method: which cells test it, and how.
+        test: reads the verdict off a run's findings.
+    """
+
+    name: str
+    statement: str
+    published: str
+    method: str
+    test: Callable[[Findings], Verdict]
+
+
+def check(findings: Findings) -> tuple[tuple[Claim, Verdict], ...]:
+    """Every claim with what this run says about it."""
+    return tuple((claim, claim.test(findings)) for claim in CLAIMS)
+
+
+# --- complexity -------------------------------------------------------------------------------
+
+
+def _complexity(head: str, model: str, *, at_most: bool) -> Callable[[Findings], Verdict]:
+    """Tests that a training step of `head` grows like `model`, or `at_most` like it."""
+
+    def test(findings: Findings) -> Verdict:
+        growth = next((g for g in findings.growths if (g.head, g.phase) == (head, "train")), None)
+        if growth is None:
+            return Verdict("not tested", NOTHING, f"{head} was not measured alone.")
+        answer, because = judge_growth(growth, model, at_most=at_most)
+        phases = [g for g in findings.growths if g.head == head and g.time]
+        by_phase = ", ".join(f"{g.phase} {g.time.model}" for g in phases if g.time)
+        return Verdict(
+            answer, _told(growth), because, (*_kinds(growth), Evidence("timed, by phase", by_phase))
+        )
+
+    return test
+
+
+def judge_growth(growth: Growth, model: str, *, at_most: bool) -> tuple[Answer, str]:
+    """The clock decides; where it cannot, it may still exclude what the claim excludes.
+
+    Args:
+        growth: evidence on a training step.
+        model: the claimed growth.
+        at_most: the claim is a bound ("only O(log n)"), so that slower growth supports it too.
+    """
+    time = growth.time
+    counted = [found for found in (growth.multiply_adds, growth.bytes) if found]
+    exact = max((found.model for found in counted), key=rank, default=None)
+    said = reading(growth)
+    if time is None:
+        return "not tested", said
+    if time.model != "inconclusive":
+        faster = rank(time.model) - rank(model)
+        if faster > 0 or (faster < 0 and not at_most and exact != model):
+            return "contradicted", said
+        # What the counts add up to has to show at some size, even where the clock does not see it.
+        hidden = exact is not None and rank(exact) > rank(model)
+        return ("inconclusive" if hidden or (faster and not at_most) else "supported"), said
+    exponent, likely = time.exponent, {rank(m): p for m, p in time.probabilities.items()}
+    here = rank(model)
+    if (
+        at_most
+        and exponent.high < BETWEEN
+        and sum(likely.get(r, 0.0) for r in range(here + 1)) >= SURE
+    ):
+        return "supported", f"{said} But nothing that grows faster than {model} fits them."
+    # The counts have no noise: they settle which of the models that the clock cannot tell apart.
+    near = sum(likely.get(here + step, 0.0) for step in (-1, 0, 1))
+    close = exponent.low - CACHES <= PLACE[model] <= exponent.high + CACHES
+    if exact == model and close and near >= SURE:
+        return "supported", f"{said} The counted work, which has no noise, is {model}."
+    return "inconclusive", said
+
+
+def _kinds(growth: Growth) -> tuple[Evidence, ...]:
+    """The three kinds of evidence on one phase."""
+    return (
+        Evidence("counted multiply-adds", _order(growth.multiply_adds)),
+        Evidence("counted bytes", _order(growth.bytes)),
+        Evidence("peak memory", _order(growth.memory)),
+        Evidence("timed", _timed(growth), growth.time.reason if growth.time else ""),
+    )
+
+
+def _order(found: Order | None) -> str:
+    if found is None:
+        return "too few sizes to tell"
+    return found.model + (f" from {found.since:,} classes on" if found.since else "")
+
+
+def _told(growth: Growth) -> str:
+    """What the clock says in a word; where it names no model, at least how steep the curve is."""
+    if growth.time is None:
+        return "not timed"
+    if growth.time.model != "inconclusive":
+        return growth.time.model
+    shown = exponent(growth.time)
+    return "too few sizes" if shown == NOTHING else f"exponent {shown}"
+
+
+def _timed(growth: Growth) -> str:
+    if growth.time is None:
+        return "not timed"
+    time = growth.time
+    probable = f", {chosen}" if (chosen := probability(time)) else ""
+    return f"{time.model}{probable}, exponent {exponent(time)}"
+
+
+def probability(time: complexity.Verdict) -> str:
+    """How probable the named model is; nothing where none is named, as none need fit then."""
+    named = {str(m): p for m, p in time.probabilities.items()}.get(time.model)
+    return "" if named is None else f"{named:.0%} probable"
+
+
+def exponent(time: complexity.Verdict) -> str:
+    """The exponent and its interval; a dash where nothing could be fitted."""
+    return estimates.show(time.exponent) if math.isfinite(time.exponent.estimate) else NOTHING
+
+
+# --- seconds per epoch ------------------------------------------------------------------------
+
+
+def _epochs(findings: Findings) -> Verdict:
+    """Tests that training with Gumbel-softmax is no slower than with softmax.
+
+    Two looks: the epochs themselves, trained one head after the other, and single training steps of
+    the same network, measured interleaved, which a drifting machine does not favour either way.
+    """
+    softmax, gumbel = _variant(findings, "softmax"), _variant(findings, "gumbel")
+    margin = findings.margin
+    looks: list[tuple[str, Interval]] = []
+    measured = NOTHING
+    if softmax and gumbel:
+        ratio = estimates.ratio(_epoch_seconds(gumbel), _epoch_seconds(softmax))
+        looks.append((f"epochs, {gumbel[0].variant} over softmax", ratio))
+        measured = " against ".join(
+            f"{units.seconds(estimates.median(_epoch_seconds(t)).estimate)} ({t[0].variant})"
+            for t in (gumbel, softmax)
+        )
+    for head in VARIANTS["gumbel"]:
+        step = findings.in_model_ratio(head, "softmax", PUBLISHED_BATCH)
+        if step:
+            looks.append((f"interleaved TinyVGG training steps, {head} over softmax", step))
+    evidence = tuple(
+        Evidence(kind, f"{units.times_interval(ratio)} times") for kind, ratio in looks
+    )
+    if not looks:
+        return Verdict("not tested", measured, "Neither epochs nor steps of both were measured.")
+    found = [estimates.judge(ratio, margin) for _, ratio in looks]
+    against, in_favour = "slower" in found, "faster" in found or "same" in found
+    because = f"Differences within the noise floor of {units.share(margin)} do not count."
+    if against and in_favour:
+        return Verdict("inconclusive", measured, f"The looks disagree. {because}", evidence)
+    if against or in_favour:
+        return Verdict("contradicted" if against else "supported", measured, because, evidence)
+    return Verdict("inconclusive", measured, f"The intervals are too wide. {because}", evidence)
+
+
+def _epoch_seconds(trainings: Sequence[Training]) -> list[np.ndarray]:
+    """Every epoch as a pass of one round: epochs lie minutes apart, as passes do."""
+    return [epoch for seed in epoch_passes(trainings) for epoch in seed[:, None]]
+
+
+# --- accuracy ---------------------------------------------------------------------------------
+
+# The published form of a head first; where it was not trained, the next one stands in for it.
+VARIANTS = {"softmax": ("softmax",), "gumbel": ("gumbel-normal", "gumbel")}
+PUBLISHED_BATCH, PUBLISHED_EPOCHS, PUBLISHED_IMAGES = 32, 10, 50_000
+# A single seed says nothing about the next one. Seeds of such trainings differ by about a point, so
+# a difference has to be this many times the scatter of the test images to contradict.
+ONE_SEED = 3.0
+
+
+def _accuracy(head: str, published: float) -> Callable[[Findings], Verdict]:
+    """Tests that `head` reaches the published accuracy in the published set-up."""
+
+    def test(findings: Findings) -> Verdict:
+        trainings = _variant(findings, head)
+        if not trainings:
+            return Verdict("not tested", NOTHING, "It was not trained.")
+        if findings.run.stand_in:
+            return Verdict("not tested", NOTHING, "Stand-in images: their accuracy says nothing.")
+        found = accuracy_over_seeds([t.final.confusion for t in trainings if t.final])
+        measured = (
+            f"{units.share(found.estimate)} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+            f" ({trainings[0].variant}, {_seeds(len(trainings))})"
+        )
+        differs = next((d for t in trainings if (d := _deviation(t))), "")
+        if differs:
+            return Verdict("not tested", measured, f"Another set-up than the published: {differs}.")
+        answer, because = judge_accuracy(found, published, len(trainings))
+        return Verdict(answer, measured, because)
+
+    return test
+
+
+def judge_accuracy(found: Interval, published: float, seeds: int) -> tuple[Answer, str]:
+    """Whether a measured share agrees with a published one, the outcome of a single training."""
+    # The published figure has the scatter of its own test images, about as large as ours.
+    reach = math.sqrt(2) * max(found.high - found.estimate, found.estimate - found.low)
+    apart = found.estimate - published
+    said = f"{100 * apart:+.1f} points from the published {units.share(published)}"
+    if abs(apart) <= reach:
+        return "supported", f"{said}, within the {100 * reach:.1f} that test images explain."
+    if seeds == 1 and abs(apart) <= ONE_SEED * reach:
+        return "inconclusive", f"{said}: another seed may explain that; train more than one."
+    return "contradicted", f"{said}, more than test images and seeds explain."
+
+
+def _variant(findings: Findings, head: str) -> list[Training]:
+    """Finished trainings of the head's published variant, else of the next one."""
+    finished = by_variant(findings.run.trainings)
+    return next((finished[name] for name in VARIANTS[head] if name in finished), [])
+
+
+def _deviation(training: Training) -> str:
+    """How a training's set-up differs from the published one, or nothing."""
+    config, images = training.config, training.dataset.get("train_images")
+    if images != PUBLISHED_IMAGES:
+        return f"{images} training images instead of {PUBLISHED_IMAGES:,}"
+    if len(training.epochs) != PUBLISHED_EPOCHS:
+        return f"{len(training.epochs)} epochs instead of {PUBLISHED_EPOCHS}"
+    if config.get("batch_size") != PUBLISHED_BATCH:
+        return f"batch size {config.get('batch_size')} instead of {PUBLISHED_BATCH}"
+    if config.get("optimizer") != "SGD":
+        return f"optimizer {config.get('optimizer')} instead of SGD"
+    return ""
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+# --- the list ---------------------------------------------------------------------------------
+
+_GROWTH = (
+    "Training steps of the head alone at one batch size, over all class counts: multiply-adds and "
+    "bytes counted from the head's formulas, peak memory, and the fit of the measured seconds."
+)
+_SHARE = (
+    "TinyVGG on the official CIFAR-100 split, SGD, batch 32, 10 epochs; accuracy on the 10,000 "
+    "test images."
+)
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "softmax-linear",
+        "Softmax costs O(n) in the number of classes.",
+        "stated",
+        _GROWTH,
+        _complexity("softmax", "O(n)", at_most=False),
+    ),
+    Claim(
+        "gumbel-linear",
+        "Gumbel-softmax costs O(n), as it contains a softmax.",
+        "stated",
+        _GROWTH,
+        _complexity("gumbel", "O(n)", at_most=False),
+    ),
+    Claim(
+        "hierarchical-logarithmic",
+        "Hierarchical softmax costs O(log n), as only one root-to-leaf path is evaluated.",
+        "stated, no figures",
+        _GROWTH,
+        _complexity("hierarchical", "O(log n)", at_most=True),
+    ),
+    Claim(
+        "gumbel-epoch",
+        "An epoch with Gumbel-softmax takes no longer than one with softmax.",
+        "58.39 s against 61.13 s",
+        "Seconds of the training epochs, and interleaved training steps of TinyVGG at batch 32. "
+        "The ratio is tested; the seconds themselves belong to another machine.",
+        _epochs,
+    ),
+    Claim(
+        "softmax-accuracy",
+        "Softmax reaches 23 % accuracy on CIFAR-100 after 10 epochs.",
+        "23 %",
+        _SHARE,
+        _accuracy("softmax", 0.23),
+    ),
+    Claim(
+        "gumbel-accuracy",
+        "Gumbel-softmax reaches 16.7 % accuracy on CIFAR-100 after 10 epochs.",
+        "16.7 %",
+        _SHARE,
+        _accuracy("gumbel", 0.167),
+    ),
+)

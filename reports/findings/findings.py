@@ -1,0 +1,195 @@
+"""Everything that a report says, computed once from a run's raw samples."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+
+from reports.findings import joined as joined
+from reports.findings.fastest import Fastest, fastest
+from reports.findings.growth import Growth, growths
+from reports.findings.joined import Cell, Memory, Setting
+from reports.findings.trained import Trained, trained
+from reports.results import Run
+from reports.stats import estimates
+from reports.stats.crossover import Crossover, crossover
+from reports.stats.estimates import Interval, NoiseFloor, Scatter
+
+
+@dataclass(frozen=True)
+class HeadRow:
+    """One head in a line: cost at the reference cell, joined with what its training reached.
+
+    Attributes:
+        step: seconds of a training step of the head alone, at `Findings.reference`.
+        memory: of that step.
+        trained: of the variant that bears the head's name; None where it was not trained.
+    """
+
+    head: str
+    step: Interval | None
+    memory: Memory | None
+    trained: Trained | None
+
+
+@dataclass(frozen=True)
+class Overtake:
+    """Where `head` overtakes the incumbent at one batch size; `sizes` are the ends of the range."""
+
+    head: str
+    batch: int
+    where: Crossover
+    sizes: tuple[int, int]
+
+    @property
+    def certain(self) -> bool:
+        """Whether the whole interval lies within the sizes measured."""
+        at = self.where.at
+        return at is not None and self.sizes[0] <= at.low and at.high <= self.sizes[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """A run and what follows from it. Statistics are computed when first asked for.
+
+    Attributes:
+        run: as measured.
+        known: scatter between passes, learned from all cells.
+        cells: all of them, see `reports.findings.joined.join`.
+        floor: the noise floor.
+        alone: setting of the heads measured alone; None where there are none.
+        in_model: setting of TinyVGG with each head.
+        batch: the batch size that figures and verdicts speak of.
+    """
+
+    run: Run
+    known: Scatter
+    cells: tuple[Cell, ...]
+    floor: NoiseFloor
+    alone: Setting | None
+    in_model: Setting | None
+    batch: int
+
+    @property
+    def margin(self) -> float:
+        """Differences within this share are noise; 0 where the run holds no A/A pair."""
+        return self.floor.difference.estimate
+
+    def alone_at(
+        self, phase: str, batch: int | None = None, classes: int | None = None
+    ) -> list[Cell]:
+        """Cells of the heads alone in one phase, of all batches and class counts unless given."""
+        return [
+            cell
+            for cell in self.cells
+            if self.alone
+            and self.alone.holds(cell)
+            and cell.phase == phase
+            and batch in (None, cell.batch)
+            and classes in (None, cell.classes)
+        ]
+
+    def in_model_at(self, batch: int) -> list[Cell]:
+        """Training steps of TinyVGG with each head, at the smallest class count."""
+        steps = [
+            cell
+            for cell in self.cells
+            if self.in_model
+            and self.in_model.holds(cell)
+            and cell.phase == "train"
+            and cell.batch == batch
+            and cell.samples
+        ]
+        least = min((cell.classes for cell in steps), default=0)
+        return [cell for cell in steps if cell.classes == least]
+
+    @cached_property
+    def growths(self) -> tuple[Growth, ...]:
+        """Evidence on how each head and phase grows, at `batch`."""
+        return growths(
+            cell
+            for cell in self.cells
+            if self.alone and self.alone.holds(cell) and cell.batch == self.batch
+        )
+
+    @cached_property
+    def trained(self) -> tuple[Trained, ...]:
+        """What the trainings reached."""
+        return trained(self.run.trainings)
+
+    def fastest(self, phase: str) -> tuple[Fastest, ...]:
+        """The fastest head at every class count and batch size."""
+        return fastest(self.alone_at(phase), self.known, self.margin)
+
+    @property
+    def incumbent(self) -> str:
+        """The head that others have to overtake: the plain softmax, or the run's first."""
+        return "softmax" if "softmax" in self.run.heads else self.run.heads[0]
+
+    def overtakes(self, phase: str) -> tuple[Overtake, ...]:
+        """From which class count on each other head beats the incumbent, per batch size."""
+        groups: dict[tuple[str, int], dict[int, Cell]] = defaultdict(dict)
+        for cell in self.alone_at(phase):
+            if cell.samples:
+                groups[cell.head, cell.batch][cell.classes] = cell
+        found = []
+        for (head, batch), challenger in groups.items():
+            incumbent = groups.get((self.incumbent, batch), {})
+            sizes = sorted(challenger.keys() & incumbent.keys())
+            if head != self.incumbent and sizes:
+                where = crossover(
+                    sizes,
+                    [incumbent[n].samples for n in sizes],
+                    [challenger[n].samples for n in sizes],
+                    self.known,
+                )
+                found.append(Overtake(head, batch, where, (sizes[0], sizes[-1])))
+        return tuple(found)
+
+    @cached_property
+    def reference(self) -> int | None:
+        """The largest class count at which a training step of every head was timed, at `batch`."""
+        heads: dict[int, int] = {}
+        for cell in self.alone_at("train", self.batch):
+            heads[cell.classes] = heads.get(cell.classes, 0) + bool(cell.samples)
+        most = max(heads.values(), default=0)
+        return max((n for n, count in heads.items() if count == most), default=None)
+
+    @cached_property
+    def heads(self) -> tuple[HeadRow, ...]:
+        """One row per head of the run."""
+        reached = {row.variant: row for row in self.trained}
+        steps = {c.head: c for c in self.alone_at("train", self.batch, self.reference)}
+        return tuple(
+            HeadRow(
+                head,
+                steps[head].seconds if head in steps else None,
+                steps[head].memory if head in steps else None,
+                reached.get(head),
+            )
+            for head in self.run.heads
+        )
+
+    def in_model_ratio(self, head: str, other: str, batch: int) -> Interval | None:
+        """How many times as long a training step of TinyVGG takes with `head` as with `other`."""
+        samples = {cell.head: cell.samples for cell in self.in_model_at(batch)}
+        if head not in samples or other not in samples:
+            return None
+        return estimates.ratio(samples[head], samples[other], self.known)
+
+
+def find(run: Run) -> Findings:
+    """Look at a run."""
+    known = joined.scatter(run)
+    cells = joined.join(run, known)
+    alone = joined.usual_setting(cells, "isolated")
+    return Findings(
+        run=run,
+        known=known,
+        cells=cells,
+        floor=joined.noise_floor(cells, known),
+        alone=alone,
+        in_model=joined.usual_setting(cells, "in-model"),
+        batch=joined.usual_batch(c for c in cells if alone is None or alone.holds(c)),
+    )

@@ -1,0 +1,177 @@
+"""How each head's cost grows with the classes: counted, in memory, and timed, side by side.
+
+The three kinds of evidence can disagree, and what that means is half of the answer: a path of
+O(log n) multiply-adds whose gradient has O(n) bytes takes O(n) time in the end.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+from reports.findings.joined import Cell
+from reports.stats import complexity
+from reports.stats.complexity import Verdict
+
+# The models that are fitted to times, and the square root, which times can hardly tell from its
+# neighbours but counts can.
+ORDERS = ("O(1)", "O(log n)", "O(sqrt n)", "O(n)", "O(n log n)", "O(n^2)")
+# A formula goes through its own counts; what is a little off is a sum over the levels of a tree
+# whose lowest one is partly filled, or a sparse gradient in which samples share rows. The strict
+# misfit is tried first, so that a change of algorithm is not smoothed over.
+MISFITS = (0.02, 0.10)
+# A part of the whole that no count would miss.
+NEGLIGIBLE = 0.001
+# Two terms go through almost any three points.
+FEWEST_SIZES = 4
+
+
+@dataclass(frozen=True)
+class Order:
+    """The growth of an exact figure: a count or a number of bytes.
+
+    Attributes:
+        model: the fastest growing term that it holds.
+        since: the size from which on one formula holds, as a head may change its algorithm; 0
+            where it holds for all sizes.
+    """
+
+    model: str
+    since: int
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Three kinds of evidence on one head and phase; None where there is none.
+
+    Attributes:
+        multiply_adds: counted from the head's formulas.
+        bytes: bytes that have to move, counted likewise.
+        memory: peak above the baseline.
+        time: the verdict on the measured seconds.
+    """
+
+    head: str
+    phase: str
+    multiply_adds: Order | None
+    bytes: Order | None
+    memory: Order | None
+    time: Verdict | None
+
+
+def order(sizes: Sequence[float], values: Sequence[float | None]) -> Order | None:
+    """Growth of noise-free `values` at `sizes`, or None where no sum of the models' terms fits.
+
+    The slowest growth that explains the values: a sum of the terms of `ORDERS` with coefficients
+    of at least 0, as few of the fast terms as fit when at most half of the sizes, the small ones,
+    are left out. The logarithm is rounded up, as the depth of a tree is.
+    """
+    known = [(n, y) for n, y in zip(sizes, values, strict=True) if y is not None]
+    points = [(n, y) for n, y in known if y > 0]
+    if known and not points:
+        return Order(ORDERS[0], 0)
+    n, y = np.array(points, dtype=float).reshape(-1, 2).T
+    droppable = len(n) - max(FEWEST_SIZES, len(n) // 2)
+    for misfit in MISFITS:
+        for terms, model in enumerate(ORDERS, start=1):
+            for first in range(droppable + 1):
+                if _fits(n[first:], y[first:], terms, misfit):
+                    return Order(model, int(n[first]) if first else 0)
+    return None
+
+
+def _fits(n: np.ndarray, y: np.ndarray, terms: int, misfit: float) -> bool:
+    """Whether a sum of the first `terms` of `ORDERS` explains every value to within `misfit`.
+
+    A sum that needs almost as many terms as there are values explains nothing.
+    """
+    depth = np.ceil(np.log2(n))
+    g = np.column_stack([np.ones_like(n), depth, np.sqrt(n), n, n * depth, n**2])[:, :terms]
+    relative = g / y[:, None]
+    # The constant may be negative: a tree over n classes has n - 1 nodes.
+    signed = np.column_stack([relative, -relative[:, 0]])
+    weights, _ = optimize.nnls(signed, np.ones(len(n)))
+    parts = signed * weights
+    used = np.count_nonzero(np.abs(parts).max(axis=0) > NEGLIGIBLE)
+    return bool(np.abs(parts.sum(axis=1) - 1).max() <= misfit and used + 2 <= len(n))
+
+
+def growths(cells: Iterable[Cell]) -> tuple[Growth, ...]:
+    """The evidence on every head and phase.
+
+    Args:
+        cells: of one setting and one batch size.
+    """
+    groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        groups[cell.head, cell.phase].append(cell)
+    return tuple(
+        _growth(head, phase, sorted(group, key=lambda cell: cell.classes))
+        for (head, phase), group in groups.items()
+    )
+
+
+def _growth(head: str, phase: str, group: Sequence[Cell]) -> Growth:
+    sizes = [cell.classes for cell in group]
+    work = order(sizes, [cell.multiply_adds for cell in group])
+    # Where the counts show that small sizes run another algorithm, their times are no evidence of
+    # how the rest grows.
+    since = work.since if work else 0
+    judged = [cell for cell in group if cell.samples and cell.classes >= since]
+    return Growth(
+        head=head,
+        phase=phase,
+        multiply_adds=work,
+        bytes=order(sizes, [cell.bytes for cell in group]),
+        memory=order(sizes, [cell.memory.peak if cell.memory else None for cell in group]),
+        time=complexity.classify(
+            [cell.classes for cell in judged], [np.concatenate(cell.samples) for cell in judged]
+        )
+        if len(judged) > 1
+        else None,
+    )
+
+
+def rank(model: str) -> int:
+    """Place of a growth in `ORDERS`; raises ValueError on "inconclusive"."""
+    return ORDERS.index(model)
+
+
+def reading(growth: Growth) -> str:
+    """One sentence on what the three kinds of evidence say together."""
+    work, moved, time = growth.multiply_adds, growth.bytes, growth.time
+    said = []
+    if work and moved and rank(moved.model) > rank(work.model):
+        said.append(
+            f"The arithmetic grows like {work.model}, but {moved.model} bytes have to move"
+            + (", as the gradient holds every row" if growth.phase in ("backward", "train") else "")
+            + "."
+        )
+    elif work and moved and rank(moved.model) < rank(work.model):
+        said.append(f"{work.model} arithmetic on {moved.model} bytes.")
+    if work and work.since:
+        said.append(f"Judged from {work.since:,} classes on, where its algorithm changes.")
+    exact = [found.model for found in (work, moved) if found]
+    if time is None:
+        said.append("Not timed.")
+    elif time.model == "inconclusive":
+        said.append(f"The times leave it open: {time.reason}.")
+    elif exact:
+        expected = max(exact, key=rank)
+        if rank(time.model) > rank(expected):
+            said.append(
+                f"The time grows faster ({time.model}) than the counted work ({expected}): "
+                f"something outside the formulas grows with the classes."
+            )
+        elif rank(time.model) < rank(expected):
+            said.append(
+                f"The time still grows slower ({time.model}) than the counted work ({expected}): "
+                f"in this range its fixed part hides the growth."
+            )
+        else:
+            said.append("Counts and clock agree." if work == moved else "The clock agrees.")
+    return " ".join(said)

@@ -1,0 +1,161 @@
+"""One record per cell: the passes of a run joined, with the median time and its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.results import CELL, MEMORY, PHASES, SCOPES, Run
+from reports.stats import estimates
+from reports.stats.estimates import Interval, NoiseFloor, Scatter
+
+# The batch size that figures and verdicts speak of where it was measured: small enough for a
+# laptop, large enough that a training step is more than its overhead.
+USUAL_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one phase (`peak`, above the baseline) and of what the module keeps."""
+
+    peak: int
+    parameters: int
+    gradients: int
+    optimizer: int
+
+    @property
+    def total(self) -> int:
+        """Parameters, optimizer state and the peak together; a step's peak holds its gradients."""
+        return self.parameters + self.optimizer + self.peak
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One point of the grid and what was measured there; `docs/results.md` explains the fields.
+
+    Attributes:
+        samples: seconds, one array of rounds per pass; empty where only memory was measured.
+        seconds: the median and its 95 % interval, None without samples.
+        multiply_adds: counted from the head's formulas for this batch; None in-model.
+        bytes: counted likewise.
+        memory: None where it was not measured.
+    """
+
+    scope: str
+    head: str
+    phase: str
+    classes: int
+    batch: int
+    features: int
+    dtype: str
+    device: str
+    threads: int
+    replica: int
+    samples: tuple[np.ndarray, ...] = ()
+    seconds: Interval | None = None
+    multiply_adds: int | None = None
+    bytes: int | None = None
+    memory: Memory | None = None
+
+    @property
+    def rounds(self) -> int:
+        """Number of samples over all passes."""
+        return sum(len(taken) for taken in self.samples)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is held fixed while heads, classes and batches vary, so that like meets like."""
+
+    scope: str
+    features: int
+    dtype: str
+    device: str
+    threads: int
+
+    def holds(self, cell: Cell) -> bool:
+        """Whether a cell was measured in this setting and is no second half of an A/A pair."""
+        return self == _setting(cell) and cell.replica == 0
+
+
+def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
+    """The run's cells that have a time or a memory figure: by scope, head, phase and size.
+
+    Passes agree in memory to the byte; where they do not, the largest counts.
+    """
+    cells: dict[Any, Cell] = {}
+    measured = (*run.heads, *run.pipelines)
+    for place, passes in run.times.sort_values("pass").groupby(list(CELL), sort=False):
+        last = passes.iloc[-1]
+        cells[place] = replace(
+            _empty(place),
+            samples=tuple(passes["seconds"]),
+            seconds=estimates.median(tuple(passes["seconds"]), known),
+            multiply_adds=_whole(last["multiply_adds"]),
+            bytes=_whole(last["bytes"]),
+        )
+    for place, passes in run.memory.groupby(list(CELL), sort=False):
+        memory = Memory(*(int(passes[field].max()) for field in MEMORY))
+        cells[place] = replace(cells.get(place, _empty(place)), memory=memory)
+    return tuple(
+        sorted(
+            cells.values(),
+            key=lambda c: (
+                SCOPES.index(c.scope),
+                measured.index(c.head),
+                PHASES.index(c.phase),
+                *(getattr(c, field) for field in CELL[3:]),
+            ),
+        )
+    )
+
+
+def _empty(place: Any) -> Cell:
+    return Cell(**dict(zip(CELL, place, strict=True)))
+
+
+def _whole(value: float) -> int | None:
+    return None if pd.isna(value) else int(value)
+
+
+def _setting(cell: Cell) -> Setting:
+    return Setting(cell.scope, cell.features, cell.dtype, cell.device, cell.threads)
+
+
+def usual_setting(cells: Iterable[Cell], scope: str) -> Setting | None:
+    """The setting of `scope` that holds most cells, the first of equals; None without cells."""
+    settings = [_setting(cell) for cell in cells if cell.scope == scope]
+    return max(dict.fromkeys(settings), key=settings.count, default=None)
+
+
+def usual_batch(cells: Iterable[Cell]) -> int:
+    """The batch size to speak of: `USUAL_BATCH` where measured, else the middle one, else 0."""
+    batches = sorted({cell.batch for cell in cells})
+    if USUAL_BATCH in batches or not batches:
+        return USUAL_BATCH if batches else 0
+    return batches[(len(batches) - 1) // 2]
+
+
+def scatter(run: Run) -> Scatter:
+    """How much passes of one cell differ on this machine, learned from all of the run's cells."""
+    groups = run.times.groupby(list(CELL), sort=False)["seconds"]
+    return estimates.scatter(tuple(passes) for _, passes in groups)
+
+
+def noise_floor(cells: Sequence[Cell], known: Scatter) -> NoiseFloor:
+    """The smallest difference that this run can claim, from its A/A pairs."""
+
+    def place(cell: Cell) -> tuple[Any, ...]:
+        return tuple(getattr(cell, field) for field in CELL if field != "replica")
+
+    second = {place(cell): cell for cell in cells if cell.replica == 1 and cell.samples}
+    pairs = [
+        (cell.samples, second[place(cell)].samples)
+        for cell in cells
+        if cell.replica == 0 and cell.samples and place(cell) in second
+    ]
+    return estimates.noise_floor(pairs, known)

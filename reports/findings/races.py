@@ -1,0 +1,111 @@
+"""What exactness costs a tree head, and how often greed goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scipy import stats
+
+from reports import units
+from reports.results import MODELS, Run, Search
+from reports.stats import estimates
+from reports.stats.estimates import Interval
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One head on one model.
+
+    Attributes:
+        wrong: share of samples that greedy answers otherwise than exact search.
+        right: share of samples that exact search is right for.
+        cost: how many times as long exact search takes as greedy.
+        gain: how many times as long scoring everything takes as exact search.
+        scores: scores that exact search computes per sample.
+        all_scores: scores that there are.
+    """
+
+    head: str
+    model: str
+    classes: int
+    batch: int
+    wrong: Interval
+    right: Interval
+    cost: Interval
+    gain: Interval
+    scores: float
+    all_scores: float
+
+
+@dataclass(frozen=True)
+class Missed:
+    """One training; `wrong` is the share of test images that greedy answers otherwise."""
+
+    variant: str
+    seed: int
+    wrong: Interval
+
+
+def context(run: Run) -> dict[str, object]:
+    """What the page's section shows."""
+    rows = searched(run)
+    return {"rows": rows, "sentences": list(sentences(rows)), "trained": missed(run)}
+
+
+def searched(run: Run) -> tuple[Searched, ...]:
+    """The races of a run, by head, model and number of classes."""
+    rows = run.searches.sort_values(["classes", "batch"]).to_dict("records")
+    return tuple(
+        _searched(row["head"], model, row["classes"], row["batch"], row[model])
+        for head in run.heads
+        for model in MODELS
+        for row in rows
+        if row["head"] == head
+    )
+
+
+def missed(run: Run) -> tuple[Missed, ...]:
+    """The trainings of a run whose head predicts by a search."""
+    return tuple(
+        Missed(t.variant, t.seed, share(t.greedy_misses, int(t.final.confusion.sum())))
+        for t in run.trainings
+        if t.final is not None and t.greedy_misses is not None
+    )
+
+
+def share(count: int, total: int) -> Interval:
+    """`count` of `total` as a share, with Wilson's 95 % interval (JASA 22, 1927)."""
+    found = stats.binomtest(min(count, total), total)
+    ends = found.proportion_ci(method="wilson")
+    return Interval(float(ends.low), float(found.statistic), float(ends.high))
+
+
+def sentences(rows: tuple[Searched, ...]) -> Iterator[str]:
+    """What the races say, one line per head and model: at the largest class count."""
+    last = {(row.head, row.model): row for row in rows}
+    for row in last.values():
+        wrong = f"[{100 * row.wrong.low:.1f}, {100 * row.wrong.high:.1f}]"
+        yield (
+            f"{row.head}, {row.model}, {row.classes:,} classes: greedy is wrong in "
+            f"{units.share(row.wrong.estimate)} {wrong} of the samples; exact search takes "
+            f"{units.times_interval(row.cost)} times as long and computes {row.scores:,.0f} of "
+            f"{row.all_scores:,.0f} scores."
+        )
+
+
+def _searched(head: str, model: str, classes: int, batch: int, race: Search) -> Searched:
+    exact, greedy, everything = (race.seconds[name] for name in ("exact", "greedy", "all"))
+    # Methods took turns, so what disturbed a round is in both times of a ratio.
+    return Searched(
+        head=head,
+        model=model,
+        classes=classes,
+        batch=batch,
+        wrong=share(race.misses, race.samples),
+        right=share(race.right, race.samples),
+        cost=estimates.median([exact / greedy]),
+        gain=estimates.median([everything / exact]),
+        scores=race.scores["exact"],
+        all_scores=race.scores["all"],
+    )

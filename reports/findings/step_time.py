@@ -1,0 +1,181 @@
+"""Where the time of a training step goes: its parts, the head's share, and the input pipelines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.findings.findings import Findings
+from reports.findings.joined import Cell
+from reports.findings.roofline import roofs
+from reports.results import PARTS
+from reports.stats import estimates
+from reports.stats.crossover import Crossover, crossover
+from reports.stats.estimates import Interval, Scatter
+
+PUBLISHED_PIPELINE = "published-style"
+# What splits of one kind share; passes are repetitions of it.
+SPLIT = ["head", "classes", "batch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Where the time of TinyVGG's training step goes with one head.
+
+    Attributes:
+        samples: part -> seconds, one array of steps per pass.
+        limit: seconds that the counted arithmetic takes at the machine's measured peak; None where
+            either is unknown.
+        known: the run's scatter between passes.
+    """
+
+    head: str
+    classes: int
+    batch: int
+    samples: Mapping[str, Sequence[np.ndarray]]
+    limit: float | None
+    known: Scatter
+
+    @cached_property
+    def parts(self) -> Mapping[str, Interval]:
+        """Part -> seconds per step."""
+        return {part: _typical(passes, self.known) for part, passes in self.samples.items()}
+
+    @cached_property
+    def step(self) -> Interval:
+        """Seconds of all parts together."""
+        return _typical(self._together(*self.samples), self.known)
+
+    @cached_property
+    def head_share(self) -> Interval:
+        """The head's share of the step."""
+        steps = self._together(*self.samples)
+        pairs = zip(self.samples["head"], steps, strict=True)
+        share = _typical([head / step for head, step in pairs], self.known)
+        return Interval(share.low, share.estimate, min(1.0, share.high))
+
+    @property
+    def rest(self) -> list[np.ndarray]:
+        """Seconds of all parts but the head, passes of steps."""
+        return self._together(*(part for part in self.samples if part != "head"))
+
+    def _together(self, *parts: str) -> list[np.ndarray]:
+        passes = zip(*(self.samples[part] for part in parts), strict=True)
+        return [np.sum(taken, axis=0) for taken in passes]
+
+
+@dataclass(frozen=True, eq=False)
+class Growing:
+    """The head's share of the training step against the class count.
+
+    Attributes:
+        splits: of one head at one batch size, by class count; at least two.
+        half: from which class count on the head takes half of the step.
+    """
+
+    head: str
+    batch: int
+    splits: tuple[Split, ...]
+    half: Crossover
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Training steps on one input pipeline.
+
+    Attributes:
+        speedup: how many times as long the published-style pipeline takes; None for itself.
+    """
+
+    name: str
+    seconds: Interval
+    speedup: Interval | None
+
+
+def splits(findings: Findings) -> tuple[Split, ...]:
+    """Where the time of a step goes: by head, class count and batch size."""
+    machine = findings.run.facts.get("machine")
+    limits = roofs(machine) if isinstance(machine, dict) else None
+    found = []
+    groups: Iterable[tuple[Any, pd.DataFrame]] = findings.run.splits.groupby(SPLIT, sort=False)
+    for (head, classes, batch), passes in groups:
+        flops = float(passes["flops_per_image"].iloc[-1])
+        found.append(
+            Split(
+                head=head,
+                classes=int(classes),
+                batch=int(batch),
+                samples={part: [taken[part] for taken in passes["parts"]] for part in PARTS},
+                # Two operations to a multiply-add.
+                limit=int(batch) * flops / 2 / limits.peak.estimate
+                if limits and math.isfinite(flops)
+                else None,
+                known=findings.known,
+            )
+        )
+    heads = findings.run.heads
+    return tuple(sorted(found, key=lambda one: (heads.index(one.head), one.classes, one.batch)))
+
+
+def growing(splits: Iterable[Split], known: Scatter) -> tuple[Growing, ...]:
+    """The head's share against the class count, for heads split at two class counts or more.
+
+    Args:
+        splits: by class count.
+        known: the run's scatter between passes.
+    """
+    groups: dict[tuple[str, int], list[Split]] = {}
+    for split in splits:
+        if split.parts["head"].estimate > 0:
+            groups.setdefault((split.head, split.batch), []).append(split)
+    return tuple(
+        Growing(
+            head=head,
+            batch=batch,
+            splits=tuple(sizes),
+            # The head takes half from where all the rest takes less than it.
+            half=crossover(
+                [one.classes for one in sizes],
+                [one.samples["head"] for one in sizes],
+                [one.rest for one in sizes],
+                known,
+            ),
+        )
+        for (head, batch), sizes in groups.items()
+        if len(sizes) > 1
+    )
+
+
+def pipelines(findings: Findings) -> tuple[Pipeline, ...]:
+    """Training steps of the same model on each input pipeline, measured side by side."""
+    cells = [c for c in findings.cells if c.scope == "pipeline" and c.samples and c.replica == 0]
+    base = next((cell for cell in cells if cell.head == PUBLISHED_PIPELINE), None)
+    return tuple(
+        Pipeline(
+            cell.head,
+            cell.seconds,
+            estimates.ratio(base.samples, cell.samples, findings.known)
+            if base and base is not cell
+            else None,
+        )
+        for cell in cells
+        if cell.seconds and (base is None or _place(cell) == _place(base))
+    )
+
+
+def _place(cell: Cell) -> tuple[object, ...]:
+    return cell.phase, cell.classes, cell.batch, cell.features, cell.device, cell.threads
+
+
+def _typical(passes: Sequence[np.ndarray], known: Scatter) -> Interval:
+    """As `estimates.median`, for what may also be zero."""
+    medians = [float(np.median(taken)) for taken in passes]
+    if min(medians) > 0:
+        return estimates.median(passes, known)
+    return Interval(0.0, float(np.mean(medians)), max(medians))

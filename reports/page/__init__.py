@@ -1,0 +1,1 @@
+"""How a run is shown: the page, its figures and charts."""

@@ -1,0 +1,1 @@
+"""Pure estimates: functions of samples, each with its interval."""
