@@ -6,20 +6,21 @@ The optional extra `fast` (numba) compiles it; the rest of the package does with
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numba  # type: ignore[import-not-found, import-untyped, unused-ignore]
+import numba
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from heads.autograd import apply
 from heads.base import Cost, HeadOutput
 from heads.hierarchical import Hierarchical
 from heads.softmax import INT64_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     Array = np.ndarray
 
@@ -75,9 +76,7 @@ class HierarchicalFused(Hierarchical):
         self.check_target(input, target)
         leaf = target if self.leaf is None else self.leaf[target]
         return HeadOutput(
-            *_FusedLoss.apply(  # type: ignore[no-untyped-call]
-                input.float(), weight, self.nodes.bias, leaf, self.learning_rate
-            )
+            *apply(_FusedLoss, input.float(), weight, self.nodes.bias, leaf, self.learning_rate)
         )
 
     def forward_cost(self, batch_size: int) -> Cost:
@@ -166,8 +165,16 @@ def _use_threads_for(work: int) -> int:
 # Sums may be taken in another order, but what is not finite stays so.
 _FAST = {"reassoc", "contract"}
 
+Loops = TypeVar("Loops", bound="Callable[..., Any]")
 
-@numba.njit(fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+
+def _compiled(**options: Any) -> Callable[[Loops], Loops]:
+    """Numba's decorator, with the types that it keeps and does not declare."""
+    decorate: Callable[[Loops], Loops] = numba.njit(cache=True, **options)
+    return decorate
+
+
+@_compiled(fastmath=_FAST)
 def _dot(x: Array, y: Array) -> float:
     total: float = numba.float32(0)
     for k in range(len(x)):
@@ -175,13 +182,13 @@ def _dot(x: Array, y: Array) -> float:
     return total
 
 
-@numba.njit(fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+@_compiled(fastmath=_FAST)
 def _add_scaled(y: Array, scale: float, x: Array) -> None:
     for k in range(len(y)):
         y[k] += scale * x[k]
 
 
-@numba.njit(fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+@_compiled(fastmath=_FAST)
 def _add_four_scaled(y: Array, scales: Array, a: Array, b: Array, c: Array, d: Array) -> None:
     """Four at a time, as each addition alone would read and write all of `y`."""
     p, q, r, s = scales[0], scales[1], scales[2], scales[3]
@@ -189,7 +196,7 @@ def _add_four_scaled(y: Array, scales: Array, a: Array, b: Array, c: Array, d: A
         y[k] += p * a[k] + q * b[k] + r * c[k] + s * d[k]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@_compiled()
 def _from_left_to_right(
     leaf: Array, depth: int, inner_nodes: int, order: Array, places: Array
 ) -> None:
@@ -205,7 +212,7 @@ def _from_left_to_right(
     places[:] = unordered[order]
 
 
-@numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+@_compiled(parallel=True, fastmath=_FAST)
 def _score(
     x: Array,
     w: Array,
@@ -257,7 +264,7 @@ def _score(
                 _add_scaled(jacobian[i], slopes[s, step], w[row[step], :wanted])
 
 
-@numba.njit(fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+@_compiled(fastmath=_FAST)
 def _first_of_node(places: Array, shift: int, s: int) -> int:
     """The first sample from the s-th on whose ancestor, `shift` levels up, is not its neighbour's.
 
@@ -268,7 +275,7 @@ def _first_of_node(places: Array, shift: int, s: int) -> int:
     return s
 
 
-@numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+@_compiled(parallel=True, fastmath=_FAST)
 def _update(
     x: Array,
     w: Array,
@@ -279,7 +286,7 @@ def _update(
     jacobian: Array,
     grad: Array,
     grad_input: Array,
-    rate: float,
+    rate: np.float32,
     blocks: int,
 ) -> None:
     """Each sample moves the rows on its path, and each row has one block that moves it."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from heads.autograd import apply
 from heads.base import at_least_float32
 
 
@@ -52,7 +53,7 @@ def pair_scores(input: Tensor, weight: Tensor, bias: Tensor, pairs: Pairs) -> Te
     if torch.is_autocast_enabled(input.device.type):
         with torch.autocast(input.device.type, enabled=False):
             return pair_scores(input.to(weight.dtype), weight, bias, pairs)
-    scores: Tensor = _PairScores.apply(input, weight, bias, *pairs)  # type: ignore[no-untyped-call]
+    scores: Tensor = apply(_PairScores, input, weight, bias, *pairs)
     return scores
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heads.autograd import apply
 from heads.base import Cost, HeadOutput, at_least_float32
 from heads.softmax import INT64_BYTES, Softmax
 
@@ -84,7 +86,7 @@ class Sampled(Softmax):
         classes, log_expected = self.draw(input.device)
         rows = torch.cat((target, classes))
         weight = F.embedding(rows, self.linear.weight, sparse=True)
-        bias = _SparseBias.apply(self.linear.bias, rows)  # type: ignore[no-untyped-call]
+        bias = apply(_SparseBias, self.linear.bias, rows)
         size = len(target)
         positive = torch.linalg.vecdot(input, weight[:size].to(input.dtype)) + bias[:size]
         negative = at_least_float32(F.linear(input, weight[size:], bias[size:]))
@@ -119,17 +121,15 @@ class _SparseBias(torch.autograd.Function):
     """`bias[rows]` with a sparse gradient, which `embedding` gives to matrices alone."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, bias: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, bias: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
-        ctx.size = bias.size(0)  # type: ignore[attr-defined]
+        ctx.size = bias.size(0)
         return bias[rows]
 
     @staticmethod
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, grad_output: Tensor
-    ) -> tuple[Tensor, None]:
-        (rows,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        size = (ctx.size,)  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        size = (ctx.size,)
         gradient = torch.sparse_coo_tensor(
             rows.unsqueeze(0), grad_output, size, check_invariants=False
         )

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from heads.autograd import apply
 from heads.base import Cost, HeadOutput, at_least_float32
 from heads.softmax import INT64_BYTES, Softmax
 
@@ -46,9 +47,7 @@ class SoftmaxChunked(Softmax):
         if self._fits_one_slice(len(input)):
             return super().forward(input, target)
         self.check_target(input, target)
-        output: Tensor = _ChunkedLogProb.apply(  # type: ignore[no-untyped-call]
-            input, self.linear.weight, self.linear.bias, target
-        )
+        output: Tensor = apply(_ChunkedLogProb, input, self.linear.weight, self.linear.bias, target)
         return HeadOutput(output, -output.mean())
 
     def predict(self, input: Tensor) -> Tensor:

@@ -106,7 +106,9 @@ def build_model(config: TrainingConfig, num_classes: int, steps: int = 1) -> Cla
     )
     if config.initialisation == "kaiming":
         tinyvgg.initialise(model.body)
-    model.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for parameter in model.body.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model.to(config.device)
 
 
