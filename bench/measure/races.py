@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import heads
 from bench.cells import Cell
-from bench.measure.timing import Timer
+from bench.measure.clock import Timer
 from heads.greedy import greedy_misses
 from heads.search import TreeHead
 from heads.trees import Tree
@@ -65,6 +65,11 @@ class Race:
     samples: int
     misses: int
     right: int
+
+    @property
+    def inside_seconds(self) -> float:
+        """Time spent inside the methods."""
+        return sum(map(sum, self.seconds.values()))
 
 
 class Clusters:

@@ -6,9 +6,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from pytest_benchmark.fixture import BenchmarkFixture
-
 from bench.cells import Cell
+from bench.measure.stopwatch import Stopwatch
 from bench.measure.timing import Timing
 from heads import Cost, Phase
 
@@ -44,18 +43,12 @@ class Trainer(ABC):
 
     predict_samples = 8
 
-    def measure(
-        self,
-        benchmark: BenchmarkFixture,
-        phase: Phase,
-        budget: float = 0.0,
-        known_seconds: float = 0.0,
-    ) -> Timing:
+    def measure(self, stopwatch: Stopwatch, phase: Phase, known_seconds: float = 0.0) -> Timing:
         """Time `phase` by the library's own training call, or by `predict`; never warmed up.
 
-        They take as long as they take, whatever the budget.
+        They take as long as they take, whatever the stopwatch's bounds.
         """
-        benchmark.skipped = True  # pytest-benchmark's clock has no part in this
+        stopwatch.set_aside()
         run, samples = {
             "train": (self.train, self.epoch_samples),
             "predict": (self.predict, self.predict_samples),

@@ -1,4 +1,4 @@
-"""Searches a variant's settings on a held-out part of the training images: `tox -e search`.
+"""Searches a variant's settings on a held-out part of the training images: `tox -e tune`.
 
 Candidates are drawn at random from a stated space and thinned out by successive halving: all are
 trained briefly, the best third three times as long, and so on. Every training runs its whole
@@ -17,6 +17,7 @@ import math
 import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -235,7 +236,7 @@ def _key(training: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Search:
+class Tuning:
     """What all trials of a search have in common."""
 
     arguments: argparse.Namespace
@@ -370,7 +371,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         over = {name: over[name] for name in names}
     if not 0 < given.held_out < 1:
         made.error(f"--held-out must be a share between 0 and 1, got {given.held_out}")
-    output = given.output or Path("results/search") / f"{given.variant}-seed{given.seed}.jsonl"
+    output = given.output or Path("results/tune") / f"{given.variant}-seed{given.seed}.jsonl"
     chance = random.Random(given.seed)
     # The variant itself is the first candidate, so that a search never ends with less.
     candidates = [{}, *(draw(over, base, chance) for _ in range(given.candidates - 1))]
@@ -385,9 +386,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = root(given.data)
     ready = partial(prepare, folder, given.train_images, given.held_out)
     try:
-        with Pool(given.jobs, ready, lambda config, message: None) as pool:
-            search = Search(given, pool, Book(output), display)
-            ranked = halve(candidates, rounds, search.evaluate)
+        with closing(Pool(given.jobs, ready, lambda config, message: None)) as pool:
+            tuning = Tuning(given, pool, Book(output), display)
+            ranked = halve(candidates, rounds, tuning.evaluate)
     except DataError as error:
         made.error(str(error))
     except KeyboardInterrupt:
