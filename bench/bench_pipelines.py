@@ -27,6 +27,7 @@ STEPS = 30
 """Of a round: a loader's batches come in bursts, which one step alone would show."""
 
 ROUNDS = 3
+"""Of a visit: few, as a step of the slowest pipeline takes tens of milliseconds."""
 
 IMAGES = 8_192
 """To draw batches from when a step is taken apart: more bytes than caches hold."""

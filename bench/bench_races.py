@@ -6,12 +6,12 @@ from dataclasses import asdict
 
 from bench.cells import Visit
 from bench.items import for_each
+from bench.machine.clock import timer_of
 from bench.measure import races
-from bench.measure.clock import timer_of
 from bench.session import Session
 
 
-@for_each("visit", lambda todo: todo.left("races"))
+@for_each("visit", lambda todo: todo.left("search"))
 def test_races(session: Session, visit: Visit) -> None:
     """How much time exactness costs a tree head, and how often greed goes wrong."""
     cell = visit.cell

@@ -16,12 +16,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench import items, options, run
 from bench.cells import Visit
 from bench.display import Display, real_console
-from bench.measure.clock import timer_of
+from bench.machine.clock import timer_of
 from bench.measure.stopwatch import Bounds, Stopwatch
 from bench.session import Session
 from models.data import DataError
 
 SESSION = pytest.StashKey[Session]()
+"""Where hooks find what is measured."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if config.option.benchmark_disable or config.option.benchmark_skip:
         raise pytest.UsageError("--benchmark-disable and --benchmark-skip leave nothing to measure")
+    if config.option.benchmark_cprofile:
+        raise pytest.UsageError("--benchmark-cprofile: see the traces of a run instead")
     try:
         config.stash[SESSION] = session = open_session(config)
     except (run.RunError, DataError) as error:
@@ -43,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.benchmark_json is None:
         config.option.benchmark_json = session.run.new_benchmark_json()
     if session.plan.device.startswith("cuda"):
-        config.option.benchmark_timer = "bench.measure.clock.CudaInstant"
+        config.option.benchmark_timer = "bench.machine.clock.CudaInstant"
     config.option.no_header = True  # the report names the machine and all versions
     if config.option.tbstyle == "auto":
         config.option.tbstyle = "line"

@@ -68,14 +68,8 @@ def identity(task: Task) -> dict[str, str | int]:
 
 def label(task: Task) -> str:
     """`task` in words."""
-    match task:
-        case Visit(cell, pass_index):
-            size = f"n={cell.classes} batch={cell.batch}"
-            return f"{cell.scope} {cell.head} {cell.phase} {size} pass {pass_index + 1}"
-        case Cell():
-            return task.head
-        case TrainingConfig():
-            return task.variant
+    named = identity(task).items()
+    return " ".join(value if isinstance(value, str) else f"{name}={value}" for name, value in named)
 
 
 def weight(task: Task, plan: Plan) -> float:

@@ -11,8 +11,8 @@ from typing import Any
 
 from bench.display import Display
 from bench.machine import condition, identity, limits
+from bench.machine.clock import harness_seconds, timer_of
 from bench.machine.disturbance import Watch
-from bench.measure.clock import harness_seconds, timer_of
 from bench.options import Plan
 from bench.run import Run
 from models.data import Dataset

@@ -18,17 +18,8 @@ from models.config import TrainingConfig
 from models.data import Dataset
 from models.tinyvgg import TinyVGG
 
-Measured = Literal["time", "memory", "split", "races", "pipeline"]
-"""What is measured: a line in the journal for every visit."""
-
-KIND: dict[Measured, Kind] = {
-    "time": "time",
-    "memory": "memory",
-    "split": "split",
-    "races": "search",
-    "pipeline": "time",
-}
-"""What the journal calls it."""
+Measured = Literal["time", "memory", "split", "search", "pipeline"]
+"""What is measured, a line in the journal for every visit; races are a search there."""
 
 PIPELINE_BATCH = 32
 """The published study's."""
@@ -75,7 +66,7 @@ class Todo:
                 smallest = [c for c in self._grid if c.batch == min(sweep.batches)]
                 cells = [c for c in smallest if c.scope == "in-model" and c.head in heads.names()]
                 return list(itinerary(cells, sweep.passes, seed))
-            case "races":
+            case "search":
                 return [Visit(cell, 0) for cell in races.cells(self._grid)]
             case "pipeline":
                 if self._dataset is None:
@@ -92,7 +83,7 @@ class Todo:
 
     def left(self, what: Measured) -> list[Visit]:
         """The visits that are still to be made."""
-        kind = KIND[what]
+        kind: Kind = "time" if what == "pipeline" else what
         return [v for v in self.visits(what) if (kind, v.cell, v.pass_index) not in self._finished]
 
     def trainings_left(self) -> list[TrainingConfig]:

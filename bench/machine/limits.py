@@ -14,8 +14,8 @@ from statistics import median
 
 import torch
 
+from bench.machine import clock
 from bench.machine.identity import Description
-from bench.measure import clock
 
 BEYOND_CACHE = 4
 """STREAM's rule: an array of so many times the last cache has to come from memory."""
@@ -29,8 +29,8 @@ SMALLEST_PRODUCT, LARGEST_PRODUCT = 512, 8_192
 LONG_ENOUGH = 5e-3
 """A matrix product of so many seconds no longer shows its start and its edges."""
 
-ROUNDS = 10
-ROUND_SECONDS = 0.02
+ROUNDS, ROUND_SECONDS = 10, 0.02
+"""Of each rate, which are a fifth of a second together: their median and extremes are kept."""
 
 
 def measure(device: str, machine: Description) -> Description:

@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from bench.measure.clock import CudaInstant
+from bench.machine.clock import CudaInstant
 from bench.measure.timing import Flush
 
 VISIBLE = 0.05

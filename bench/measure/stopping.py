@@ -26,9 +26,9 @@ class Enough:
 
     def __init__(
         self,
-        most: int,
+        most: float,
         *,
-        least: int = 2,
+        least: float = 2,
         margin: float = 0.0,
         confidence: float = 0.95,
         deadline: float = math.inf,

@@ -4,58 +4,46 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.timers import compute_timer_precision
 
-from bench.measure.clock import Timer
+from bench.machine.clock import Timer
 from bench.measure.stopping import Enough
 
-_precision = cache(compute_timer_precision)
+_clock_step = cache(compute_timer_precision)
 
 
 class _EnoughError(Exception):
     """Ends a benchmark between two rounds."""
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """How long a call is measured: what pytest-benchmark's options say.
+class Bounds(NamedTuple):
+    """How long a call is measured: pytest-benchmark's options, by its own names.
 
     Attributes:
-        seconds: to spend on rounds (`--benchmark-max-time`).
-        round_seconds: that a round lasts at least (`--benchmark-min-time`).
-        rounds: at least (`--benchmark-min-rounds`).
-        margin: relative margin of error of the mean that is small enough, or 0 for none
-            (`--benchmark-precision`).
-        confidence: at which that margin is taken (`--benchmark-confidence`).
-        resolution: a round lasts so many times what the clock can tell apart, or longer
-            (`--benchmark-calibration-precision`).
+        max_time: seconds to spend on rounds.
+        min_time: seconds that a round lasts at least.
+        min_rounds: rounds at least.
+        precision: relative margin of error of the mean that is small enough, or 0 for none.
+        confidence: at which that margin is taken.
+        calibration_precision: a round lasts at least so many times what the clock can tell apart.
     """
 
-    seconds: float
-    round_seconds: float
-    rounds: int = 5
-    margin: float = 0.0
+    max_time: float
+    min_time: float
+    min_rounds: float = 5
+    precision: float = 0.0
     confidence: float = 0.95
-    resolution: int = 10
+    calibration_precision: float = 10
 
     @classmethod
     def of(cls, config: pytest.Config) -> Bounds:
         """Those that were asked for on the command line, or in pyproject.toml."""
-        option = config.getoption
-        return cls(
-            seconds=float(option("benchmark_max_time")),
-            round_seconds=float(option("benchmark_min_time")),
-            rounds=option("benchmark_min_rounds"),
-            margin=option("benchmark_precision") or 0.0,
-            confidence=option("benchmark_confidence"),
-            resolution=option("benchmark_calibration_precision"),
-        )
+        return cls(*(float(config.getoption(f"benchmark_{name}") or 0) for name in cls._fields))
 
 
 class Stopwatch:
@@ -75,9 +63,8 @@ class Stopwatch:
     @property
     def least_round_seconds(self) -> float:
         """A shorter round could not be told from the clock's own steps, or from its neighbours."""
-        return max(
-            self.bounds.round_seconds, self.bounds.resolution * float(_precision(self.timer))
-        )
+        steps: float = self.bounds.calibration_precision * _clock_step(self.timer)
+        return max(self.bounds.min_time, steps)
 
     def time(
         self,

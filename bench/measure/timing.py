@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bench.measure.clock import Timer
+from bench.machine.clock import Timer
 from bench.measure.stopping import Enough
 from bench.measure.stopwatch import Stopwatch
 
@@ -90,7 +90,7 @@ def measure(
         flush: how to empty a cache, and before which calls.
         now: the host's clock, which ends what takes much longer than planned.
     """
-    bounds, timer, budget = stopwatch.bounds, stopwatch.timer, stopwatch.bounds.seconds
+    bounds, timer, budget = stopwatch.bounds, stopwatch.timer, stopwatch.bounds.max_time
     warmup = [] if known_seconds > LONG else warm_up(call, timer, budget)
     one_call = warmup[-1] if warmup else known_seconds
     deadline = now() + PATIENCE * budget
@@ -101,13 +101,11 @@ def measure(
     elif one_call * FEW_ROUNDS > budget:
         enough = Enough(max(1, math.floor(budget / one_call)))
     else:
-        calls, round_seconds = calibrate(
-            call, timer, stopwatch.least_round_seconds, bounds.resolution
-        )
+        calls, round_seconds = calibrate(call, timer, stopwatch.least_round_seconds)
         enough = Enough(
-            max(bounds.rounds, math.ceil(budget / round_seconds)),
-            least=bounds.rounds,
-            margin=bounds.margin,
+            max(bounds.min_rounds, math.ceil(budget / round_seconds)),
+            least=bounds.min_rounds,
+            margin=bounds.precision,
             confidence=bounds.confidence,
             deadline=deadline,
             now=now,
@@ -118,12 +116,10 @@ def measure(
     return Timing(seconds, calls, warmup)
 
 
-def calibrate(
-    call: Callable[[], object], timer: Timer, least_seconds: float, resolution: int = 10
-) -> tuple[int, float]:
-    """Calls of a round that lasts `least_seconds` or longer, and how long one of them lasted.
+def calibrate(call: Callable[[], object], timer: Timer, least_seconds: float) -> tuple[int, float]:
+    """Calls of a round that lasts `least_seconds` or longer, and how long such a round lasted.
 
-    As pytest-benchmark does it: tenfold, until a round is long enough to tell how many are needed.
+    As pytest-benchmark does it: tenfold, until half such a round tells how many are needed.
     """
     calls = 1
     while True:
@@ -133,7 +129,7 @@ def calibrate(
         seconds = timer() - begin
         if seconds >= least_seconds:
             return calls, seconds
-        telling = seconds >= 5 * least_seconds / resolution
+        telling = seconds >= least_seconds / 2
         calls = math.ceil(calls * least_seconds / seconds) if telling else 10 * calls
 
 

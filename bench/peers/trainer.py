@@ -29,6 +29,9 @@ class Trainer(ABC):
         epoch_samples: least number of samples in an epoch.
     """
 
+    predict_samples = 8
+    """Of a round of `predict`, each a search of its own."""
+
     def __init__(self, cell: Cell, epoch_samples: int = EPOCH_SAMPLES) -> None:
         self.cell = cell
         self.epoch_samples = cell.classes * -(-epoch_samples // cell.classes)
@@ -40,8 +43,6 @@ class Trainer(ABC):
     def predict(self, rounds: int) -> float:
         """Find the best class of `rounds` times `predict_samples` samples: its seconds."""
         raise NotImplementedError
-
-    predict_samples = 8
 
     def measure(self, stopwatch: Stopwatch, phase: Phase, known_seconds: float = 0.0) -> Timing:
         """Time `phase` by the library's own training call, or by `predict`; never warmed up.

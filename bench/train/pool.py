@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar
 
-# Forking would copy torch's locks and thread pools in whatever state they are.
 _CONTEXT = multiprocessing.get_context("spawn")
+"""Forking would copy torch's locks and thread pools in whatever state they are."""
 
 Task = TypeVar("Task")
 Message = TypeVar("Message")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.machine import limits
-from bench.measure import clock
+from bench.machine import clock, limits
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.utils import NameWrapper
 
-from bench.measure import clock as clocks
+from bench.machine import clock as clocks
 from bench.measure import l2, timing
 from bench.measure.stopwatch import Bounds, Stopwatch
 
@@ -59,7 +59,7 @@ def fixture(clock, max_time, precision=0.01):
 
 def stopwatch(clock, budget=0.1, timer=None):
     timer = timer or clock
-    bounds = Bounds(seconds=budget, round_seconds=1e-3, margin=0.01)
+    bounds = Bounds(max_time=budget, min_time=1e-3, precision=0.01)
     return Stopwatch(fixture(timer, budget), bounds, timer)
 
 
