@@ -49,9 +49,9 @@ def parametrize(metafunc: pytest.Metafunc, todo: Todo) -> None:
 
 def task_of(item: pytest.Item) -> Task:
     """What pytest's `item` is to carry out."""
+    task: Task
     (task,) = item.callspec.params.values()  # type: ignore[attr-defined]
-    found: Task = task
-    return found
+    return task
 
 
 def identity(task: Task) -> dict[str, str | int]:

@@ -102,8 +102,8 @@ class Stopwatch:
 
     @property
     def _samples(self) -> list[float]:
-        found: Any = self._benchmark.stats
-        samples: list[float] = found["data"]
+        stats: Any = self._benchmark.stats
+        samples: list[float] = stats["data"]
         return samples
 
     def set_aside(self) -> None:
