@@ -18,7 +18,6 @@ from bench.measure.workload import Call, Workload, build_module, num_bytes
 HEADROOM = 0.8
 """Share of the free memory that a cell may plan with; the rest is for what nobody planned."""
 
-
 COUNTED = "headbench: counted"
 """Marks in the profile where the call begins whose memory is asked for."""
 

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import heads
 from bench.cells import Cell
-from bench.measure.timing import Timer
+from bench.machine.clock import Timer
 from heads.greedy import greedy_misses
 from heads.search import TreeHead
 from heads.trees import Tree
@@ -38,8 +38,9 @@ LEAST_ROUNDS, MOST_ROUNDS = 6, 200
 SEEN = 2**13
 """Most classes that the quick training looks at; of a million, a fleeting corpus has few too."""
 
-STEPS, STEP_SAMPLES = 64, 512
-LEARNING_RATE = 0.3
+STEPS, STEP_SAMPLES, LEARNING_RATE = 64, 512, 0.3
+"""The quick training."""
+
 DIRECTIONS = 1_021
 """A prime, so that nodes of one path or with one parent hardly ever share a direction."""
 
@@ -65,6 +66,11 @@ class Race:
     samples: int
     misses: int
     right: int
+
+    @property
+    def inside_seconds(self) -> float:
+        """Time spent inside the methods."""
+        return sum(map(sum, self.seconds.values()))
 
 
 class Clusters:

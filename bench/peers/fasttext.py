@@ -24,8 +24,8 @@ TICK = 0.1
 TOKENS = 3
 """Of a line: a word, a label, and the end of the line, which fastText counts as a word too."""
 
-LABEL = "L"
-END_OF_LINE = "</s>"
+LABEL, END_OF_LINE = "L", "</s>"
+"""What a label begins with, by our choice; and what fastText calls the end of a line."""
 
 
 class FastText(Trainer):

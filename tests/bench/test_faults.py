@@ -31,7 +31,7 @@ def open_session(path):
     sweep = replace(SWEEPS["quick"], heads=("softmax",), classes=(8,), batches=(2,), trained=())
     plan = Plan("quick", sweep, seed=0, device="cpu", threads=1, data="")
     session = Session(plan, run.Run(path), None, Lines())
-    session.record_start()
+    session.logbook.open(session.todo.planned, None)
     return session
 
 
@@ -71,7 +71,7 @@ def test_out_of_memory_skips_the_cell(session, error):
 def test_a_cell_that_cannot_fit_is_skipped_with_the_reason(session, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100)
     with pytest.raises(pytest.skip.Exception), session.entry("time", VISIT):
-        session.workload(CELL)
+        session.subject.of(CELL)
     ((status, reason),) = statuses(session)
     assert status == "skipped"
     assert "GiB are free on cpu" in reason
@@ -123,15 +123,17 @@ def test_a_kill_during_one_cell_does_not_count_against_another(tmp_path, session
 
 
 def test_an_incomplete_run_ends_with_the_line_that_resumes_it(session):
-    session.record_end(complete=False)
+    session.logbook.close(complete=False)
     assert session.run.read_facts()["finished"] is None
     assert any(f"--resume {session.run.path.name}" in line for line in session.display.said)
 
 
 def test_a_second_session_adds_to_the_time_of_the_first(tmp_path, session):
-    session.measured_seconds = 2.0
-    session.record_end(complete=False)
+    with session.logbook.watching() as stretch:
+        stretch.inside_seconds = 2.0
+    session.logbook.close(complete=False)
     resumed = Session(session.plan, session.run, None, Lines())
-    resumed.measured_seconds = 3.0
-    resumed.record_end(complete=True)
+    with resumed.logbook.watching() as stretch:
+        stretch.inside_seconds = 3.0
+    resumed.logbook.close(complete=True)
     assert resumed.run.read_facts()["measured_seconds"] == 5.0
