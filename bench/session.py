@@ -213,7 +213,7 @@ class Session:
                 "options": self.plan.to_json(),
                 "machine": facts | limits.measure(self.plan.device, facts),
                 "harness_seconds": timing.harness_seconds(timing.timer_of(self.plan.device)),
-                "dataset": self.dataset and _facts(self.dataset),
+                "dataset": self.dataset and self.dataset.facts(),
             }
         )
 
@@ -246,15 +246,6 @@ class Session:
             self.display.say(advice, style="bold yellow")
         if not complete:
             self.display.say(f"To complete this run: tox -e bench -- --resume {self.run.path.name}")
-
-
-def _facts(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "stand_in": dataset.stand_in,
-        "reason": dataset.reason,
-        "train_images": len(dataset.train),
-    }
 
 
 def _now() -> str:
