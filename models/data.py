@@ -283,7 +283,7 @@ def load_folder(folder: Path, seed: int = 0) -> Dataset:
         found = folders.read(folder)
     except folders.FolderError as error:
         raise DataError(str(error)) from error
-    train, test, notes = found.train, found.test, dict(found.notes)
+    train, test, notes = found.train, found.test, found.notes
     if test is None:
         tested = _share_of_each(train.targets, TEST_SHARE, seed)
         if not len(tested):
@@ -295,9 +295,9 @@ def load_folder(folder: Path, seed: int = 0) -> Dataset:
         kept = torch.ones(len(train.targets), dtype=torch.bool)
         kept[tested] = False
         train = folders.Pictures(train.pixels[kept], train.targets[kept])
-        notes["split"] = (
-            f"none in the folder; {TEST_SHARE:.0%} of each class drawn to test on, seed {seed}"
-        )
+        share = f"{100 * TEST_SHARE:.0f} %"
+        split = f"none in the folder; {share} of each class drawn to test on, seed {seed}"
+        notes = {"read": notes["read"], "split": split, **notes}
     return _dataset(
         # Not the bare name: a folder may be called as a data set that others published about.
         name=f"images in {printable(folder.resolve().name or folder)}",

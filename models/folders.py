@@ -116,7 +116,7 @@ class _Tally:
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{len(files):,} {what} ({some([file.relative_to(self._folder) for file in files])})"
+            f"{what}: {len(files):,} ({some([file.relative_to(self._folder) for file in files])})"
             for what, files in self._files.items()
         )
 
