@@ -74,10 +74,10 @@ def test_without_a_test_split_a_fifth_of_each_class_becomes_one(fill: Fill) -> N
     assert not torch.equal(other.train.images, first.train.images)
 
 
-def add(file: Path, colour: object = (200, 0, 0), mode: str = "RGB", **options: Any) -> Path:
+def add(file: Path, colour: Any = (200, 0, 0), mode: str = "RGB", **options: Any) -> Path:
     """An image of one colour in a file of its own."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, (40, 40), colour).save(file, **options)  # type: ignore[arg-type]
+    Image.new(mode, (40, 40), colour).save(file, **options)
     return file
 
 
