@@ -247,10 +247,12 @@ class _Reading:
             )
         classes = known or sorted(inside)
         if len(classes) < 2:
+            only = inside[classes[0]]
+            deeper = any(path.is_dir() for path in self._visible(only))
             raise FolderError(
-                f"{shown} holds images of one class alone ({printable(classes[0])}); expected at "
+                f"{shown} holds images of one class alone ({printable(only.name)}); expected at "
                 "least two folders, one per class"
-                + f"; if those in it are the classes, give {printable(inside[classes[0]])}"
+                + (f"; if those in it are the classes, give {printable(only)}" if deeper else "")
             )
         places = {name: place for place, name in enumerate(classes)}
         targets = torch.tensor([places[label] for label in labels])

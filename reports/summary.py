@@ -34,7 +34,7 @@ def _heads(findings: Findings) -> Table:
     if findings.reference:
         at = f"training step at {findings.reference:,} classes, batch {findings.batch}"
     table = Table(title=Text(f"{findings.run.name}: {at}" if at else findings.run.name))
-    table.caption = Text(_trained(findings))
+    table.caption, table.caption_justify = Text(_trained(findings)), "left"
     table.add_column("head", overflow="fold")
     for name in ("step", "memory", "accuracy", "F1", "epoch"):
         table.add_column(name, justify="right")
@@ -60,7 +60,7 @@ def _trained(findings: Findings) -> str:
             of, how, epochs = training.dataset, training.config, len(training.epochs)
             said.append(
                 f"after {epochs} epoch{'s' if epochs > 1 else ''} on {of.get('train_images')} "
-                f"images of {of.get('name')} ({how.get('optimizer')}, learning rate "
+                f"images ({of.get('name')}; {how.get('optimizer')}, learning rate "
                 f"{how.get('learning_rate')}, batch {how.get('batch_size')}), where guessing "
                 f"reaches {units.share(1 / max(1, len(training.final.confusion)))}"
             )
