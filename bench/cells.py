@@ -140,9 +140,10 @@ SWEEPS: dict[str, Sweep] = {
         batches=(128,),
         model_classes=(100,),
         passes=2,
-        trained=PUBLISHED,
+        # As published they are still at chance after so few steps.
+        trained=("softmax-tuned", "gumbel-tuned", "hierarchical-tuned"),
         epochs=1,
-        train_images=5_000,
+        train_images=10_000,
     ),
     "default": Sweep(
         heads=STANDARD,

@@ -74,6 +74,10 @@ def open_session(config: pytest.Config) -> Session:
     if not resumed:
         session.logbook.open(session.todo.planned, dataset)
     display.say(f"Results go to {opened.path}")
+    for line in () if dataset is None else dataset.account():
+        display.say(line)
+    if dataset is None and config.getoption("data"):
+        display.say("--data is not read: this run trains nothing.")
     if dataset is not None and dataset.stand_in:
         display.say(
             f"Training uses generated stand-in images: {dataset.reason}. "

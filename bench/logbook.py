@@ -84,7 +84,7 @@ class Logbook:
                 "options": self._plan.to_json(),
                 "machine": machine | limits.measure(device, machine),
                 "harness_seconds": harness_seconds(timer_of(device)),
-                "dataset": dataset and _description(dataset),
+                "dataset": dataset and dataset.facts(),
             }
         )
 
@@ -119,15 +119,6 @@ class Logbook:
             self._display.say(
                 f"To complete this run: tox -e bench -- --resume {self._run.path.name}"
             )
-
-
-def _description(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "stand_in": dataset.stand_in,
-        "reason": dataset.reason,
-        "train_images": len(dataset.train),
-    }
 
 
 def _now() -> str:

@@ -13,16 +13,18 @@ from torch import Tensor
 class Metrics:
     """Figures of one test pass; shares are in [0, 1].
 
-    A class that is never predicted has precision 0, one that is not in the test set recall 0, and
-    both count in the macro averages: a head that ignores a class must not look better for it.
+    The averages are macro averages over the classes that have test images: of the others no recall
+    is defined, and their 0 would say nothing about the head. A class that is never predicted has no
+    precision either, but that is the head's doing: its 0 counts.
 
     Attributes:
         accuracy: share of images whose most probable class is right.
-        top5: share of images whose class is among the five most probable.
+        top5: share of images whose class is among the five most probable; with five classes or
+            fewer it is always 1.
         precision: mean over classes of the share of its predictions that are right.
         recall: mean over classes of the share of its images that are found.
-        f1: mean over classes of the harmonic mean of the two.
-        per_class: `precision`, `recall` and `f1` of each class.
+        f1: mean over classes of 2 TP / (2 TP + FP + FN), the harmonic mean of the two.
+        per_class: `precision`, `recall` and `f1` of each class; 0 where not defined.
         confusion: entry [i][j] counts the images of class i predicted as j.
     """
 
@@ -47,15 +49,16 @@ def measure(targets: Tensor, ranked: Tensor, num_classes: int) -> Metrics:
     truth, ranks = targets.cpu().numpy(), ranked.cpu().numpy()
     predicted = ranks[:, 0]
     labels = range(num_classes)
-    precision, recall, f1, _ = precision_recall_fscore_support(
+    precision, recall, f1, images = precision_recall_fscore_support(
         truth, predicted, labels=labels, zero_division=0
     )
+    tested = images > 0
     return Metrics(
         accuracy=float(accuracy_score(truth, predicted)),
         top5=float((ranks[:, :5] == truth[:, None]).any(axis=1).mean()),
-        precision=float(precision.mean()),
-        recall=float(recall.mean()),
-        f1=float(f1.mean()),
+        precision=float(precision[tested].mean()),
+        recall=float(recall[tested].mean()),
+        f1=float(f1[tested].mean()),
         per_class={
             "precision": precision.tolist(),
             "recall": recall.tolist(),

@@ -224,7 +224,7 @@ def _train(
         torch.Generator().manual_seed(config.seed),
         TrainingRecord(
             config,
-            _facts(dataset),
+            dataset.facts(),
             datetime.now(UTC).isoformat(timespec="seconds"),
             head_multiply_adds=path_multiply_adds(model.head),
         ),
@@ -339,19 +339,6 @@ def _epoch(
 def _require_finite(loss: float, what: str, epoch: int) -> None:
     if not math.isfinite(loss):
         raise _NotFiniteError(f"the {what} in epoch {epoch} is not finite ({loss})")
-
-
-def _facts(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "stand_in": dataset.stand_in,
-        "reason": dataset.reason,
-        "train_images": len(dataset.train),
-        "test_images": len(dataset.test),
-        "classes": list(dataset.classes),
-        "superclasses": list(dataset.superclasses),
-        "superclass_of": list(dataset.superclass_of),
-    }
 
 
 def _synchronised(timer: Callable[[], float], dataset: Dataset) -> Callable[[], float]:

@@ -127,7 +127,7 @@ def carry_out(config: TrainingConfig, tell: Tell[None], *, dataset: Dataset) -> 
 
 
 def prepare(
-    folder: Path, images: int | None, share: float
+    folder: Path | None, images: int | None, share: float
 ) -> Work[TrainingConfig, None, dict[str, Any]]:
     """The data of one process: the training images alone, a part of them held out to test on."""
     dataset = load(folder)
@@ -311,9 +311,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.seeds * sum(count for count, _ in rounds),
         given.seeds * sum(count * epochs for count, epochs in rounds),
     )
-    folder = root(given.data)
-    ready = partial(prepare, folder, given.train_images, given.held_out)
     try:
+        ready = partial(prepare, root(given.data), given.train_images, given.held_out)
         with closing(Pool(given.jobs, ready, lambda config, message: None)) as pool:
             tuning = Tuning(given, pool, Book(output), display)
             ranked = halve(candidates, rounds, tuning.evaluate)

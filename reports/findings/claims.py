@@ -282,6 +282,8 @@ def _variant(findings: Findings, head: str) -> list[Training]:
 def _deviation(training: Training) -> str:
     """How a training's set-up differs from the published one, or nothing."""
     config, images = training.config, training.dataset.get("train_images")
+    if training.own_images:
+        return f"{training.dataset.get('name')} instead of CIFAR-100"
     if images != PUBLISHED_IMAGES:
         return f"{images} training images instead of {PUBLISHED_IMAGES:,}"
     if len(training.epochs) != PUBLISHED_EPOCHS:

@@ -158,8 +158,9 @@ class Findings:
 
     @cached_property
     def heads(self) -> tuple[HeadRow, ...]:
-        """One row per head of the run."""
-        reached = {row.variant: row for row in self.trained}
+        """One row per head of the run; its training is the variant of its name, else its first."""
+        reached = {row.head: row for row in reversed(self.trained)}
+        reached |= {row.variant: row for row in self.trained}
         steps = {c.head: c for c in self.alone_at("train", self.batch, self.reference)}
         return tuple(
             HeadRow(

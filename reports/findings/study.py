@@ -250,7 +250,7 @@ class Study:
 
     def _as_published(self, variant: str) -> bool:
         """Whether its accuracy may stand beside a published one."""
-        return not any(training.stand_in for training in self.seeds[variant])
+        return not any(one.stand_in or one.own_images for one in self.seeds[variant])
 
     def _difference(self, before: str, after: str) -> Difference | None:
         if before == after or before not in self.seeds or after not in self.seeds:

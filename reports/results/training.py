@@ -76,6 +76,11 @@ class Training:
         """Whether the images were generated, so that its accuracy says nothing."""
         return bool(self.dataset.get("stand_in", False))
 
+    @property
+    def own_images(self) -> bool:
+        """Whether the images are the user's, in class folders: CIFAR-100 brings its own split."""
+        return bool(self.dataset.get("split"))
+
 
 def parse(record: Mapping[str, Any]) -> Training:
     """One training from its record.

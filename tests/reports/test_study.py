@@ -89,9 +89,12 @@ def test_published_figures_stand_beside_the_published_variants_only(tmp_path: Pa
     }
 
 
-def test_stand_in_images_stand_beside_no_published_figure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fact", [{"stand_in": True}, {"split": "train/ and test/"}])
+def test_other_images_stand_beside_no_published_figure(
+    tmp_path: Path, fact: dict[str, object]
+) -> None:
     record = variant("softmax")
-    record["dataset"]["stand_in"] = True
+    record["dataset"] |= fact
     assert studied(tmp_path / "run", [record]).rows[0].published is None
 
 
