@@ -52,6 +52,13 @@ def times_interval(value: Interval) -> str:
     return _ends_apart(value, digits) or estimates.show(value)
 
 
+def count_interval(value: Interval, smallest: int, largest: int) -> str:
+    """[1,020, above 4,096] of a count; what lies beyond the counts measured is named by them."""
+    low = f"{value.low:,.0f}" if value.low >= smallest else f"below {smallest:,}"
+    high = f"{value.high:,.0f}" if value.high <= largest else f"above {largest:,}"
+    return f"[{low}, {high}]"
+
+
 def _ends_apart(value: Interval, unit: Callable[[float], str]) -> str:
     """All three in full where the interval spans more than a factor of ten; else nothing."""
     if value.high <= 10 * value.low or (value.low == 0 and math.isinf(value.high)):

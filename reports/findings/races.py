@@ -14,7 +14,7 @@ from reports.stats.estimates import Interval
 
 
 @dataclass(frozen=True)
-class Searched:
+class Race:
     """One head on one model.
 
     Attributes:
@@ -47,17 +47,11 @@ class Missed:
     wrong: Interval
 
 
-def context(run: Run) -> dict[str, object]:
-    """What the page's section shows."""
-    rows = searched(run)
-    return {"rows": rows, "sentences": list(sentences(rows)), "trained": missed(run)}
-
-
-def searched(run: Run) -> tuple[Searched, ...]:
+def races(run: Run) -> tuple[Race, ...]:
     """The races of a run, by head, model and number of classes."""
     rows = run.searches.sort_values(["classes", "batch"]).to_dict("records")
     return tuple(
-        _searched(row["head"], model, row["classes"], row["batch"], row[model])
+        _race(row["head"], model, row["classes"], row["batch"], row[model])
         for head in run.heads
         for model in MODELS
         for row in rows
@@ -81,7 +75,7 @@ def share(count: int, total: int) -> Interval:
     return Interval(float(ends.low), float(found.statistic), float(ends.high))
 
 
-def sentences(rows: tuple[Searched, ...]) -> Iterator[str]:
+def sentences(rows: tuple[Race, ...]) -> Iterator[str]:
     """What the races say, one line per head and model: at the largest class count."""
     last = {(row.head, row.model): row for row in rows}
     for row in last.values():
@@ -94,18 +88,18 @@ def sentences(rows: tuple[Searched, ...]) -> Iterator[str]:
         )
 
 
-def _searched(head: str, model: str, classes: int, batch: int, race: Search) -> Searched:
-    exact, greedy, everything = (race.seconds[name] for name in ("exact", "greedy", "all"))
+def _race(head: str, model: str, classes: int, batch: int, search: Search) -> Race:
+    exact, greedy, everything = (search.seconds[name] for name in ("exact", "greedy", "all"))
     # Methods took turns, so what disturbed a round is in both times of a ratio.
-    return Searched(
+    return Race(
         head=head,
         model=model,
         classes=classes,
         batch=batch,
-        wrong=share(race.misses, race.samples),
-        right=share(race.right, race.samples),
+        wrong=share(search.misses, search.samples),
+        right=share(search.right, search.samples),
         cost=estimates.median([exact / greedy]),
         gain=estimates.median([everything / exact]),
-        scores=race.scores["exact"],
-        all_scores=race.scores["all"],
+        scores=search.scores["exact"],
+        all_scores=search.scores["all"],
     )
