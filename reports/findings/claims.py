@@ -161,7 +161,7 @@ def _told(growth: Growth) -> str:
         return "not timed"
     if growth.time.model != "inconclusive":
         return growth.time.model
-    shown = exponent(growth.time)
+    shown = str(exponent(growth.time))
     return "too few sizes" if shown == NOTHING else f"exponent {shown}"
 
 
@@ -179,9 +179,10 @@ def probability(time: complexity.Verdict) -> str:
     return "" if named is None else f"{named:.0%} probable"
 
 
-def exponent(time: complexity.Verdict) -> str:
+def exponent(time: complexity.Verdict) -> units.Shown:
     """The exponent and its interval; a dash where nothing could be fitted."""
-    return estimates.show(time.exponent) if math.isfinite(time.exponent.estimate) else NOTHING
+    fitted = math.isfinite(time.exponent.estimate)
+    return units.show(time.exponent) if fitted else units.Shown(NOTHING)
 
 
 # --- seconds per epoch ------------------------------------------------------------------------
@@ -249,8 +250,7 @@ def _accuracy(head: str, published: float) -> Callable[[Findings], Verdict]:
             return Verdict("not tested", NOTHING, "Stand-in images: their accuracy says nothing.")
         found = accuracy_over_seeds([t.final.confusion for t in trainings if t.final])
         measured = (
-            f"{units.share(found.estimate)} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-            f" ({trainings[0].variant}, {_seeds(len(trainings))})"
+            f"{units.share_interval(found)} ({trainings[0].variant}, {_seeds(len(trainings))})"
         )
         differs = next((d for t in trainings if (d := _deviation(t))), "")
         if differs:

@@ -79,10 +79,9 @@ def sentences(rows: tuple[Race, ...]) -> Iterator[str]:
     """What the races say, one line per head and model: at the largest class count."""
     last = {(row.head, row.model): row for row in rows}
     for row in last.values():
-        wrong = f"[{100 * row.wrong.low:.1f}, {100 * row.wrong.high:.1f}]"
         yield (
             f"{row.head}, {row.model}, {row.classes:,} classes: greedy is wrong in "
-            f"{units.share(row.wrong.estimate)} {wrong} of the samples; exact search takes "
+            f"{units.share_interval(row.wrong)} of the samples; exact search takes "
             f"{units.times_interval(row.cost)} times as long and computes {row.scores:,.0f} of "
             f"{row.all_scores:,.0f} scores."
         )

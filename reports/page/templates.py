@@ -14,7 +14,6 @@ from plotly.offline import get_plotlyjs
 
 from reports import units
 from reports.page.document import pack
-from reports.stats.estimates import Interval
 
 PACKAGE = "reports.page"
 
@@ -55,8 +54,8 @@ def _environment() -> jinja2.Environment:
         "seconds": units.seconds,
         "bytes": units.num_bytes,
         "share": units.share,
-        "interval": _seconds,
-        "percent": _percent,
+        "interval": units.seconds_interval,
+        "percent": units.share_interval,
         "ratio": units.times_interval,
         "times": lambda ratio: f"{units.digits(ratio.estimate)}\u00d7",
         "unbroken": lambda text: text.replace("log n", "log\u00a0n"),
@@ -73,11 +72,3 @@ def _library() -> tuple[str, str]:
 
 def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _seconds(value: Interval | None) -> str:
-    return "—" if value is None else units.seconds_interval(value)
-
-
-def _percent(value: Interval) -> str:
-    return f"{units.share(value.estimate)} [{100 * value.low:.1f}, {100 * value.high:.1f}]"

@@ -7,7 +7,8 @@ for (const form of document.querySelectorAll("form[data-adviser]")) {
 
   const digits = (value) => {
     if (value === 0) return "0";
-    const decimals = 2 - Math.floor(Math.log10(Math.abs(value)));
+    // Of what is left when rounded: 9.996 reads 10.0.
+    const decimals = 2 - Number(value.toExponential(2).split("e")[1]);
     const places = Math.max(0, decimals);
     const rounded = decimals < 0 ? Math.round(value * 10 ** decimals) / 10 ** decimals : value;
     return rounded.toLocaleString("en-US", {
@@ -21,10 +22,10 @@ for (const form of document.querySelectorAll("form[data-adviser]")) {
     return `${digits(value / scale)} ${unit}`;
   };
   const bytes = (value) =>
-    value < 1024 ? `${value.toFixed(0)} B` : scaled(value, known.units.bytes);
+    Math.round(value) < 1024 ? `${value.toFixed(0)} B` : scaled(value, known.units.bytes);
   const share = (value) => `${(100 * value).toFixed(1)}\u00a0%`;
 
-  // The law, term by term as in reports/costmodel.py.
+  // The law, term by term as in reports/stats/cost_model.py.
   const terms = (n, batch, d, row, score) => {
     const path = Math.log2(n), weights = n * d, products = n * score;
     return [1, batch * row, path, batch * row * path, weights, batch * products,

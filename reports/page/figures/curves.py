@@ -177,7 +177,7 @@ def _class_ticks(axes: Axes, every: Sequence[int]) -> None:
 def _log_ticks(axes: Axes, unit: Callable[[float], str]) -> None:
     """Ticks at powers of ten, or at powers of two where the unit is one of bytes."""
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: drawing.exact(unit(value))))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: units.exact(unit(value))))
     if unit is units.num_bytes:
         axes.yaxis.set_major_locator(FixedLocator(byte_ticks(*axes.get_ylim())))
         axes.yaxis.set_minor_locator(NullLocator())

@@ -221,8 +221,3 @@ def name_lines(axes: Axes, ends: Sequence[tuple[float, str, str, Style]]) -> Non
             fontsize=8,
             linespacing=1.1,
         )
-
-
-def exact(text: str) -> str:
-    """10.0 µs -> 10 µs, 2.50 ms -> 2.5 ms: a tick is exact."""
-    return re.sub(r"\.(?=\D|$)", "", re.sub(r"(\.\d*?)0+(?=\D|$)", r"\1", text))

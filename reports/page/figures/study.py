@@ -18,6 +18,7 @@ from reports.findings.study import Difference, FrontierPoint, Rung
 from reports.page.figures.drawing import COLOURS, INK, PANEL, SETTINGS, Looks
 from reports.results import PARTS
 from reports.stats.estimates import Interval
+from reports.units import Shown
 
 WIDTH, ROW = 4.5, 0.36
 # Inches of a legend beside a panel, and of each name in it.
@@ -62,7 +63,7 @@ def ladder(rungs: Sequence[Rung]) -> Figure:
             axes.text(
                 1.03,
                 place,
-                points(rung.difference),
+                str(points(rung.difference)),
                 transform=axes.get_yaxis_transform(),
                 va="center",
                 fontsize=8,
@@ -74,13 +75,14 @@ def ladder(rungs: Sequence[Rung]) -> Figure:
     return figure
 
 
-def points(difference: Difference) -> str:
-    """+12.3 [11.9, 12.7] points, or without brackets where one seed bounds nothing."""
-    value = difference.value
-    said = f"{100 * value.estimate:+.1f}"
-    if math.isfinite(value.low):
-        said += f" [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
-    return said
+def points(difference: Difference) -> Shown:
+    """+12.3 [+11.9, +12.7] points, or without brackets where one seed bounds nothing."""
+    low, estimate, high = (
+        f"{100 * end:+.1f}"
+        for end in (difference.value.low, difference.value.estimate, difference.value.high)
+    )
+    bounded = math.isfinite(difference.value.low)
+    return Shown(estimate, f"[{low}, {high}]" if bounded else "")
 
 
 def frontier(points: Sequence[FrontierPoint], looks: Looks) -> Figure | None:

@@ -15,6 +15,7 @@ from reports.page.figures import curves
 from reports.page.figures.curves import Series
 from reports.page.figures.drawing import Looks, Picture, picture
 from reports.results import PHASES
+from reports.units import Shown
 
 NAME, TITLE = "cost", "Cost"
 
@@ -107,12 +108,13 @@ def _overtakes(findings: Findings) -> list[dict[str, Any]]:
     return tables
 
 
-def _place(overtake: Overtake) -> tuple[str, str]:
+def _place(overtake: Overtake) -> Shown:
     """The class count and, in small print, its interval or why there is none."""
     at = overtake.where.at
     if at is None:
-        return "none in range", overtake.where.reason.removeprefix("none in range: ")
-    return f"about {units.digits(at.estimate, 2)}", units.count_interval(at, *overtake.sizes)
+        return Shown("none in range", overtake.where.reason.removeprefix("none in range: "))
+    bracket = units.count_interval(at, *overtake.sizes)
+    return Shown(f"about {units.digits(at.estimate, 2)}", bracket)
 
 
 def _growths(findings: Findings) -> dict[str, list[Any]]:
@@ -123,25 +125,19 @@ def _growths(findings: Findings) -> dict[str, list[Any]]:
     return heads
 
 
-def _orders(growth: Growth) -> dict[str, tuple[str, str]]:
+def _orders(growth: Growth) -> dict[str, Shown]:
     """Per kind of evidence the growth and, in small print, what qualifies it."""
 
-    def counted(order: Order | None) -> tuple[str, str]:
+    def counted(order: Order | None) -> Shown:
         if order is None:
-            return "—", ""
-        return order.model, f"from {order.since:,} classes on" if order.since else ""
+            return Shown("—")
+        return Shown(order.model, f"from {order.since:,} classes on" if order.since else "")
 
     time = growth.time
     return {
         "multiply_adds": counted(growth.multiply_adds),
         "bytes": counted(growth.bytes),
         "memory": counted(growth.memory),
-        "time": (time.model, claims.probability(time)) if time else ("—", ""),
-        "exponent": _two_lines(claims.exponent(time)) if time else ("—", ""),
+        "time": Shown(time.model, claims.probability(time)) if time else Shown("—"),
+        "exponent": claims.exponent(time) if time else Shown("—"),
     }
-
-
-def _two_lines(shown: str) -> tuple[str, str]:
-    """An estimate and its bracketed interval."""
-    estimate, bracket, rest = shown.partition(" [")
-    return estimate, bracket.strip() + rest

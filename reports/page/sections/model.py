@@ -13,7 +13,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from reports import units
 from reports.findings import claims
 from reports.findings.findings import Findings
-from reports.page.figures import drawing
 from reports.page.figures.drawing import INK, PANEL, SETTINGS, Looks, picture
 from reports.stats.estimates import Interval
 
@@ -119,7 +118,7 @@ def _bars(rows: Sequence[tuple[str, Interval, Interval | None]], looks: Looks) -
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(0, 1.05 * most)
         axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: drawing.exact(units.seconds(value)) if value else "0")
+            FuncFormatter(lambda value, _: units.exact(units.seconds(value)) if value else "0")
         )
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel("training step")

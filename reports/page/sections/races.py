@@ -8,7 +8,7 @@ from reports.findings import races
 from reports.findings.findings import Findings
 from reports.page.figures.drawing import Looks
 
-NAME, TITLE = "search", "Search"
+NAME, TITLE = "races", "Search"
 
 
 def context(findings: Findings, looks: Looks) -> dict[str, Any]:

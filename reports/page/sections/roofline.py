@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -77,4 +76,4 @@ def _figure(points: Iterable[UnderRoofs], roofs: Roofs, looks: Looks) -> Figure:
 
 def _tick(value: float) -> str:
     """A power of ten: 0.01, 10, 1 G."""
-    return f"{value:g}" if value < 1e3 else re.sub(r"\.0+", "", units.scaled(value, units.COUNTS))
+    return f"{value:g}" if value < 1e3 else units.exact(units.scaled(value, units.COUNTS))

@@ -17,6 +17,7 @@ from reports.page.figures import study as study_figures
 from reports.page.figures import training as training_figures
 from reports.page.figures.drawing import Looks, Picture, picture
 from reports.results import Training
+from reports.units import Shown
 
 NAME, TITLE = "training", "Training"
 
@@ -117,14 +118,14 @@ def _share(study: Study, looks: Looks) -> Picture | None:
     )
 
 
-def _half(growing: Growing) -> tuple[str, str]:
+def _half(growing: Growing) -> Shown:
     """From which class count on the head takes half of the step, and the interval in brackets."""
     at, sizes = growing.half.at, [step.classes for step in growing.steps]
     if at is None:
         always = growing.steps[-1].head_share.estimate >= 0.5
-        return (f"at {sizes[0]:,} already" if always else f"not up to {sizes[-1]:,}"), ""
+        return Shown(f"at {sizes[0]:,} already" if always else f"not up to {sizes[-1]:,}")
     bracket = units.count_interval(at, sizes[0], sizes[-1])
-    return f"about {units.digits(at.estimate, 2)}", bracket
+    return Shown(f"about {units.digits(at.estimate, 2)}", bracket)
 
 
 # --- curves, confusions, classes --------------------------------------------------------------

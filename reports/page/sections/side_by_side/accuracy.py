@@ -10,7 +10,7 @@ from reports.findings.side_by_side import LetteredRun
 from reports.page import charts
 from reports.page.figures.drawing import Looks
 
-NAME, TITLE = "together-accuracy", "Accuracy"
+NAME, TITLE = "accuracy", "Accuracy"
 
 
 def context(runs: Sequence[LetteredRun], looks: Looks) -> dict[str, Any]:

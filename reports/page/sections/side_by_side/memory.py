@@ -9,7 +9,7 @@ from reports.findings.side_by_side import LetteredRun
 from reports.page import charts
 from reports.page.figures.drawing import Looks
 
-NAME, TITLE = "together-memory", "Memory"
+NAME, TITLE = "memory", "Memory"
 
 
 def context(runs: Sequence[LetteredRun], looks: Looks) -> dict[str, Any]:
