@@ -14,7 +14,7 @@ from reports.stats.estimates import Interval
 
 
 @dataclass(frozen=True)
-class Race:
+class Raced:
     """One head on one model.
 
     Attributes:
@@ -47,11 +47,11 @@ class Missed:
     wrong: Interval
 
 
-def races(run: Run) -> tuple[Race, ...]:
+def raced(run: Run) -> tuple[Raced, ...]:
     """The races of a run, by head, model and number of classes."""
     rows = run.searches.sort_values(["classes", "batch"]).to_dict("records")
     return tuple(
-        _race(row["head"], model, row["classes"], row["batch"], row[model])
+        _raced(row["head"], model, row["classes"], row["batch"], row[model])
         for head in run.heads
         for model in MODELS
         for row in rows
@@ -75,7 +75,7 @@ def share(count: int, total: int) -> Interval:
     return Interval(float(ends.low), float(found.statistic), float(ends.high))
 
 
-def sentences(rows: tuple[Race, ...]) -> Iterator[str]:
+def sentences(rows: tuple[Raced, ...]) -> Iterator[str]:
     """What the races say, one line per head and model: at the largest class count."""
     last = {(row.head, row.model): row for row in rows}
     for row in last.values():
@@ -87,18 +87,18 @@ def sentences(rows: tuple[Race, ...]) -> Iterator[str]:
         )
 
 
-def _race(head: str, model: str, classes: int, batch: int, search: Search) -> Race:
-    exact, greedy, everything = (search.seconds[name] for name in ("exact", "greedy", "all"))
+def _raced(head: str, model: str, classes: int, batch: int, race: Search) -> Raced:
+    exact, greedy, everything = (race.seconds[name] for name in ("exact", "greedy", "all"))
     # Methods took turns, so what disturbed a round is in both times of a ratio.
-    return Race(
+    return Raced(
         head=head,
         model=model,
         classes=classes,
         batch=batch,
-        wrong=share(search.misses, search.samples),
-        right=share(search.right, search.samples),
+        wrong=share(race.misses, race.samples),
+        right=share(race.right, race.samples),
         cost=estimates.median([exact / greedy]),
         gain=estimates.median([everything / exact]),
-        scores=search.scores["exact"],
-        all_scores=search.scores["all"],
+        scores=race.scores["exact"],
+        all_scores=race.scores["all"],
     )

@@ -13,7 +13,7 @@ NAME, TITLE = "races", "Search"
 
 def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     """The races, and how often greedy descent was wrong after a training."""
-    rows = races.races(findings.run)
+    rows = races.raced(findings.run)
     return {
         "rows": rows,
         "sentences": list(races.sentences(rows)),
