@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from reports import units
 from reports.findings.findings import Findings, find
 from reports.findings.joined import Cell
 from reports.page import html
 from reports.results import load
-from reports.stats import estimates
 from tests.reports.synthetic import cell, timed, write_run
 from tests.reports.test_report import HOSTILE, hostile_run
 from tests.reports.test_side_by_side import write_pair
@@ -400,7 +400,7 @@ def test_table_of_heads_shows_what_was_measured(
     for shown, row in zip(rows, findings.heads, strict=True):
         assert row.head in shown
         if row.step:
-            assert estimates.show(row.step, "s").split(" [")[0] in shown
+            assert units.seconds_interval(row.step).estimate in shown
 
 
 def test_cells_sort_by_number_and_filter_by_word(browser: Any, address: str) -> None:
