@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from reports.stats.estimates import Interval, show
+from reports import units
+from reports.stats.estimates import Interval
 
 Model = Literal["O(1)", "O(log n)", "O(n)", "O(n log n)", "O(n^2)"]
 Array = NDArray[np.float64]
@@ -462,7 +463,7 @@ def _misfit(fits: _Fits, scatter: float, power: _PowerLaw) -> str:
     degrees = fits.points - 3
     gain = (fits.squares[0, best] / power.squares - 1) * degrees / fits.inflation
     if error > VISIBLE and gain > stats.f.isf(0.001, 1, degrees):
-        return f"no model fits: the growing part goes like n^p, p = {show(power.exponent)}"
+        return f"no model fits: the growing part goes like n^p, p = {units.show(power.exponent)}"
     allowed = math.hypot(DRIFT, scatter) * math.sqrt(stats.chi2.isf(0.001, degrees) / degrees)
     if error > allowed:
         return (

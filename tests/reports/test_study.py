@@ -19,7 +19,8 @@ from scipy import stats
 from reports import summary
 from reports.findings.claims import check
 from reports.findings.findings import find
-from reports.findings.study import LADDERS, PUBLISHED, Study, difference
+from reports.findings.published import PUBLISHED
+from reports.findings.study import LADDERS, Study, difference
 from reports.findings.superclasses import chance_within, grouping, share_within
 from reports.findings.trained import accuracy, by_variant, f1_over_seeds, macro_f1
 from reports.page import html
