@@ -91,7 +91,7 @@ def _most_confused(training: Training) -> list[tuple[str, str, float]]:
         return []
     shares = training_figures.row_shares(training.final.confusion)
     np.fill_diagonal(shares, 0)
-    names = training.final.per_class["name"].tolist()
+    names = training.class_names
     top = np.argsort(-shares, axis=None, kind="stable")[:MOST_CONFUSED]
     pairs = [divmod(int(index), len(names)) for index in top]
     return [(names[i], names[j], float(shares[i, j])) for i, j in pairs if shares[i, j] > 0]
@@ -99,15 +99,14 @@ def _most_confused(training: Training) -> list[tuple[str, str, float]]:
 
 def _per_class(finished: Sequence[Training]) -> dict[str, Any]:
     """F1, precision and recall of every class, three columns per variant (first seed)."""
-    finals = {t.variant: t.final.per_class for t in reversed(finished) if t.final is not None}
-    tables = {name: finals[name] for name in dict.fromkeys(t.variant for t in finished)}
-    names = next((list(table["name"]) for table in tables.values()), [])
-    same = {name: table for name, table in tables.items() if list(table["name"]) == names}
-    columns = [table[metric] for table in same.values() for metric in ("f1", "precision", "recall")]
+    first = {t.variant: t for t in reversed(finished)}
+    shown = [first[variant] for variant in dict.fromkeys(t.variant for t in finished)]
+    names = shown[0].class_names if shown else ()
+    same = [t for t in shown if t.class_names == names]
+    columns = [
+        t.final.per_class[share] for t in same if t.final for share in ("f1", "precision", "recall")
+    ]
     return {
-        "variants": list(same),
-        "rows": [
-            (name, [float(column.iloc[index]) for column in columns])
-            for index, name in enumerate(names)
-        ],
+        "variants": [t.variant for t in same],
+        "rows": list(zip(names, zip(*columns, strict=True), strict=True)),
     }
