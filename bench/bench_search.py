@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from bench.cells import Visit
 from bench.items import over
 from bench.measure import races
@@ -24,4 +22,4 @@ def test_search(session: Session, head: str, classes: int, batch: int) -> None:
         session.watch.stop()
         for race in found.values():
             session.measured_seconds += sum(map(sum, race.seconds.values()))
-        figures |= {model: asdict(race) for model, race in found.items()}
+        figures |= {model: race.dump() for model, race in found.items()}

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from bench import options, run
+from bench import options
 from bench.display import Display, real_console
 from bench.items import items
 from bench.session import Session
 from models.data import DataError
+from reports.results import ResultsError, RunFolder, locate
+from reports.results.folder import create
 
 SESSION = pytest.StashKey[Session]()
 
@@ -35,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--benchmark-disable and --benchmark-skip leave nothing to measure")
     try:
         config.stash[SESSION] = session = open_session(config)
-    except (run.RunError, DataError) as error:
+    except (ResultsError, DataError) as error:
         raise pytest.UsageError(str(error)) from error
     if config.option.benchmark_json is None:
         config.option.benchmark_json = session.run.new_benchmark_json()
@@ -55,7 +57,7 @@ def open_session(config: pytest.Config) -> Session:
     results = Path(config.getoption("results"))
     resumed = config.getoption("resume")
     if resumed:
-        opened = run.reopen(results, resumed)
+        opened = RunFolder(locate(resumed, results))
         plan = options.Plan.from_json(opened.read_facts()["options"])
     else:
         plan = options.plan(config.getoption)
@@ -63,7 +65,7 @@ def open_session(config: pytest.Config) -> Session:
     if not resumed:
         # Listing the cells should leave nothing behind.
         parent = Path(mkdtemp()) if config.option.collectonly else results
-        opened = run.create(parent, plan.name, datetime.now(UTC))
+        opened = create(parent, plan.name, datetime.now(UTC))
     session = Session(plan, opened, dataset, display)
     if not resumed:
         session.record_start()

@@ -13,20 +13,20 @@ import torch
 
 import heads
 from bench import peers
-from bench.cells import Cell, Scope, Visit, grid, itinerary
+from bench.cells import Visit, grid, itinerary
 from bench.display import Display
-from bench.journal import Entry, Kind, Status
 from bench.machine import condition, identity, limits
 from bench.machine.disturbance import Watch
 from bench.measure import memory, per_core, races, timing
 from bench.measure.workload import Workload, acquaint
 from bench.options import Plan
-from bench.run import Run
 from bench.train.trainings import name_of
-from heads import Phase
 from models.config import TrainingConfig
 from models.data import Dataset
+from models.records import facts_of
 from models.tinyvgg import TinyVGG
+from reports.results import Cell, Entry, Kind, Phase, RunFolder, Scope, Status, Time
+from reports.results.journal import KINDS, Figures
 
 Measured = Literal["time", "memory", "split", "search", "pipeline"]
 """What a session measures; a line in the journal for every visit."""
@@ -52,7 +52,9 @@ class Session:
         display: where to say how it goes.
     """
 
-    def __init__(self, plan: Plan, run: Run, dataset: Dataset | None, display: Display) -> None:
+    def __init__(
+        self, plan: Plan, run: RunFolder, dataset: Dataset | None, display: Display
+    ) -> None:
         torch.set_num_threads(plan.threads)
         self.plan = plan
         self.run = run
@@ -66,7 +68,7 @@ class Session:
         # What failed may have been a passing trouble: a resumed run tries it again.
         earlier = self._journal.entries()
         self._finished = {entry.key for entry in earlier if entry.status != "failed"}
-        self._known = {e.cell: e.figures["seconds"][0] for e in earlier if "seconds" in e.figures}
+        self._known = {e.cell: e.figures.seconds[0] for e in earlier if isinstance(e.figures, Time)}
         self._attempts = run.read_attempt()
         self._built: tuple[Cell, Workload | peers.Trainer] | None = None
         self._model_features = TinyVGG().out_features
@@ -155,11 +157,13 @@ class Session:
     def entry(self, kind: Kind, visit: Visit) -> Iterator[dict[str, Any]]:
         """Write the figures put into the yielded mapping, or why there are none, to the journal."""
         figures: dict[str, Any] = {}
+        kept: Figures | None = None
         status: Status = "measured"
         reason = ""
         try:
             self._begin_attempt(f"{kind} {visit}")
             yield figures
+            kept = KINDS[kind].load(figures)
         except pytest.skip.Exception as skipped:
             status, reason = "skipped", str(skipped)
             raise
@@ -172,12 +176,10 @@ class Session:
             status = "failed"
             raise
         finally:
-            if status != "measured":
-                figures = {}
-            if "seconds" in figures:
-                self._known[visit.cell] = figures["seconds"][0]
-            if figures or reason:
-                self._append(Entry(kind, status, visit.cell, visit.pass_index, reason, figures))
+            if isinstance(kept, Time):
+                self._known[visit.cell] = kept.seconds[0]
+            if kept or reason:
+                self._append(Entry(kind, status, visit.cell, visit.pass_index, reason, kept))
 
     def _begin_attempt(self, what: str) -> None:
         """Note what runs, so that a cell that kills the process does not kill every resumed one."""
@@ -213,7 +215,7 @@ class Session:
                 "options": self.plan.to_json(),
                 "machine": facts | limits.measure(self.plan.device, facts),
                 "harness_seconds": timing.harness_seconds(timing.timer_of(self.plan.device)),
-                "dataset": self.dataset and _facts(self.dataset),
+                "dataset": self.dataset and facts_of(self.dataset),
             }
         )
 
@@ -246,15 +248,6 @@ class Session:
             self.display.say(advice, style="bold yellow")
         if not complete:
             self.display.say(f"To complete this run: tox -e bench -- --resume {self.run.path.name}")
-
-
-def _facts(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "stand_in": dataset.stand_in,
-        "reason": dataset.reason,
-        "train_images": len(dataset.train),
-    }
 
 
 def _now() -> str:

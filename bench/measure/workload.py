@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 import heads
 from bench import peers
-from bench.cells import Cell
 from bench.measure import l2, timing
 from heads import Cost, Head, Phase
 from models import tinyvgg
+from reports.results import Cell
 
 Call = Callable[[], object]
 

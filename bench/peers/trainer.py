@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.cells import Cell
 from bench.measure.timing import Timing
 from heads import Cost, Phase
+from reports.results import Cell
 
 LONG_ENOUGH = 2.0
 """Seconds of training behind a figure, beside which what starts and stops it is small."""
