@@ -11,7 +11,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.cells import Visit
+from bench.cells import PIPELINE_HEAD, Visit
 from bench.items import over
 from bench.measure import per_core, timing
 from bench.measure.per_core import Team
@@ -33,10 +33,10 @@ IMAGES = 8_192
 
 
 @pytest.fixture(scope="module")
-def pipeline(session: Session) -> Iterator[Any]:
+def built(session: Session) -> Iterator[Any]:
     """Builds each pipeline once, since the published one first makes pictures of all images."""
     plan, teams = session.plan, list[Team]()
-    config = variants.config("softmax", device=plan.device, threads=plan.threads)
+    config = variants.config(PIPELINE_HEAD, device=plan.device, threads=plan.threads)
 
     @cache
     def build(name: str) -> Step | Team:
@@ -51,14 +51,12 @@ def pipeline(session: Session) -> Iterator[Any]:
         team.close()
 
 
-@over("scope,head,phase,classes,batch,pass_index", lambda session: session.left("pipeline"))
+@over("pipeline,classes,batch,pass_index", lambda session: session.left("pipeline"))
 def test_pipeline(
     benchmark: BenchmarkFixture,
     session: Session,
-    pipeline: Any,
-    scope: Any,
-    head: str,
-    phase: Any,
+    built: Any,
+    pipeline: str,
     classes: int,
     batch: int,
     pass_index: int,
@@ -67,9 +65,9 @@ def test_pipeline(
 
     Of a team, the steps of all its members count, each as one.
     """
-    cell = session.cell(scope, head, phase, classes, batch)
+    cell = session.cell("pipeline", PIPELINE_HEAD, "train", classes, batch, pipeline=pipeline)
     with session.entry("time", Visit(cell, pass_index)) as figures:
-        step = pipeline(head)
+        step = built(pipeline)
         at_once, iterations = 1, STEPS
         if isinstance(step, Team):
             at_once, iterations = step.members * STEPS, 1

@@ -90,6 +90,9 @@ STANDARD = (
     "adaptive",
 )
 
+PIPELINE_HEAD = "softmax"
+"""What pipelines train."""
+
 PIPELINES = (*pipelines.names(), *(name + per_core.SUFFIX for name in pipelines.names()))
 """With all cores for one training, and with a training for each core."""
 

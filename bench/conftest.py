@@ -156,7 +156,7 @@ def _label(item: pytest.Item) -> str:
         kind,
         *(
             str(parameters[name])
-            for name in ("scope", "head", "variant", "phase")
+            for name in ("scope", "head", "pipeline", "variant", "phase")
             if name in parameters
         ),
     ]

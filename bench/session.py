@@ -13,7 +13,7 @@ import torch
 
 import heads
 from bench import peers
-from bench.cells import Visit, grid, itinerary
+from bench.cells import PIPELINE_HEAD, Visit, grid, itinerary
 from bench.display import Display
 from bench.machine import condition, identity, limits
 from bench.machine.disturbance import Watch
@@ -100,7 +100,7 @@ class Session:
                 classes, batch = self.dataset.num_classes, PIPELINE_BATCH
                 several = self.plan.device == "cpu" and self.plan.threads > 1
                 cells = [
-                    self.cell("pipeline", name, "train", classes, batch)
+                    self.cell("pipeline", PIPELINE_HEAD, "train", classes, batch, pipeline=name)
                     for name in sweep.pipelines
                     if several or not name.endswith(per_core.SUFFIX)
                 ]
@@ -127,13 +127,20 @@ class Session:
         ]
 
     def cell(
-        self, scope: Scope, head: str, phase: Phase, classes: int, batch: int, replica: int = 0
+        self,
+        scope: Scope,
+        head: str,
+        phase: Phase,
+        classes: int,
+        batch: int,
+        replica: int = 0,
+        pipeline: str = "",
     ) -> Cell:
         """A cell on this run's device, with the features that its scope implies."""
         features = self.plan.sweep.features if scope == "isolated" else self._model_features
         return Cell(
             scope, head, phase, classes, batch, features,
-            device=self.plan.device, threads=self.plan.threads, replica=replica,
+            device=self.plan.device, threads=self.plan.threads, replica=replica, pipeline=pipeline,
         )  # fmt: skip
 
     def known_seconds(self, cell: Cell) -> float:

@@ -97,7 +97,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             cells.values(),
             key=lambda c: (
                 SCOPES.index(c.scope),
-                measured.index(c.head),
+                measured.index(c.pipeline or c.head),
                 PHASES.index(c.phase),
                 *(getattr(c, field) for field in CELL[3:]),
             ),

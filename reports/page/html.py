@@ -397,7 +397,7 @@ def _operators(findings: Findings) -> list[dict[str, Any]]:
 
 def _missing(missing: pd.DataFrame) -> list[dict[str, Any]]:
     """Cells without figures: one line per status, reason and what it befell, passes joined."""
-    where = ["kind", "status", "reason", "scope", "head", "classes", "batch"]
+    where = ["kind", "status", "reason", "scope", "head", "pipeline", "classes", "batch"]
     return [
         {**dict(zip(where, place, strict=True)), "phases": ", ".join(dict.fromkeys(group["phase"]))}
         for place, group in _groups(missing, where)

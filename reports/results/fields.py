@@ -108,12 +108,12 @@ def choice(record: Mapping[str, Any], field: str, known: Sequence[Word]) -> Word
     raise ValueError(f"{field}: expected {' or '.join(known)}, got {short(value)}")
 
 
-def name(record: Mapping[str, Any], field: str) -> str:
+def name(record: Mapping[str, Any], field: str, least: int = 1) -> str:
     """A text short and plain enough to stand in a table and beside a line of a figure."""
     value = text(record, field)
-    if not value.isprintable() or not 1 <= len(value) <= LONGEST_NAME:
+    if not value.isprintable() or not least <= len(value) <= LONGEST_NAME:
         raise ValueError(
-            f"{field}: expected 1 to {LONGEST_NAME} printable characters, got {short(value)}"
+            f"{field}: expected {least} to {LONGEST_NAME} printable characters, got {short(value)}"
         )
     return value
 

@@ -88,7 +88,7 @@ class RunFolder:
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Replace `run.json`."""
-        mark = {"schema": schema.SCHEMA, "run": self.path.name}
+        mark = {"schema": schema.RUNS[-1], "run": self.path.name}
         write_json(self.path / "run.json", mark | {**facts} | mark, indent=1)
 
 
@@ -102,7 +102,7 @@ def read_facts(reader: Reader) -> dict[str, Any]:
     if facts is None:
         return {}
     try:
-        schema.require_known(facts)
+        schema.require(facts, schema.RUNS)
     except ValueError as error:
         raise ResultsError(
             f"{reader.folder / 'run.json'}: {error}: "

@@ -95,7 +95,7 @@ def load(folder: Path) -> Run:
             f"{reader.folder} holds no measurement: "
             "expected lines in journal.jsonl or training records"
         )
-    heads = [e.cell.head for e in entries if e.cell.scope != "pipeline"]
+    heads = [e.cell.head for e in entries if not e.cell.pipeline]
     variants = _ordered((t.variant for t in trainings), facts, "trained", "heads")
     return Run(
         folder=reader.folder,
@@ -111,7 +111,7 @@ def load(folder: Path) -> Run:
         trainings=tuple(sorted(trainings, key=lambda t: (variants.index(t.variant), t.seed))),
         traces=_traces(reader),
         heads=_ordered([*heads, *(t.head for t in trainings)], facts, "heads"),
-        pipelines=tuple(dict.fromkeys(e.cell.head for e in entries if e.cell.scope == "pipeline")),
+        pipelines=tuple(dict.fromkeys(e.cell.pipeline for e in entries if e.cell.pipeline)),
         warnings=tuple(reader.warnings),
     )
 

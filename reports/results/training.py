@@ -160,7 +160,7 @@ class Training(Record):
 
     def dump(self) -> dict[str, Any]:
         """The record as JSON has it."""
-        return {"schema": schema.SCHEMA, **super().dump()}
+        return {"schema": schema.TRAININGS[-1], **super().dump()}
 
     @classmethod
     def load(cls, record: Mapping[str, Any]) -> Self:
@@ -169,7 +169,7 @@ class Training(Record):
         Raises:
             ValueError: a field is not what the format says; the message names it.
         """
-        schema.require_known(record)
+        schema.require(record, schema.TRAININGS)
         return super().load(schema.training(record))
 
     @property

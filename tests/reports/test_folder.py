@@ -10,7 +10,7 @@ import pytest
 
 from reports.results import ResultsError, RunFolder, latest, locate
 from reports.results.folder import create
-from reports.results.schema import SCHEMA
+from reports.results.schema import RUNS
 from tests.reports.synthetic import training
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -49,7 +49,7 @@ def test_facts_survive_the_round_trip(tmp_path: Path) -> None:
     run = create(tmp_path, "quick", NOW)
     run.write_facts({"machine": {"cpu": "x"}, "finished": None})
     assert run.read_facts() == {
-        "schema": SCHEMA,
+        "schema": RUNS[-1],
         "run": run.path.name,
         "machine": {"cpu": "x"},
         "finished": None,

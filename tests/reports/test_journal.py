@@ -25,8 +25,9 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 sizes = st.integers(1, LARGEST)
 taken = st.lists(st.floats(1e-9, 1e6), min_size=1, max_size=5).map(np.array)
 cells = st.builds(
-    Cell,
+    lambda scope, pipeline, **more: Cell(scope, pipeline=pipeline * (scope == "pipeline"), **more),
     scope=st.sampled_from(SCOPES),
+    pipeline=names,
     head=names,
     phase=st.sampled_from(PHASES),
     classes=sizes,
@@ -93,6 +94,28 @@ def test_an_entry_survives_the_round_trip_through_json(entry: Entry) -> None:
     read = Entry.load(json.loads(json.dumps(entry.dump(), allow_nan=False)))
     assert plain(read) == plain(entry)
     assert read.key == entry.key
+
+
+def test_a_pipeline_that_stood_in_the_place_of_its_head_is_read_as_what_it_was() -> None:
+    today = Cell("pipeline", "softmax", "train", 100, 32, 250, pipeline="ours")
+    old = today.dump() | {"head": "ours"}
+    del old["pipeline"]
+    assert Cell.load(old) == Cell.load(today.dump()) == today
+
+
+@pytest.mark.parametrize("change", [{"scope": "isolated"}, {"pipeline": ""}, {"pipeline": None}])
+def test_a_pipeline_has_a_name_and_a_scope_of_its_own(change: dict[str, Any]) -> None:
+    today = Cell("pipeline", "softmax", "train", 100, 32, 250, pipeline="ours")
+    with pytest.raises(ValueError, match=r"^pipeline: expected"):
+        Cell.load(today.dump() | change)
+
+
+@pytest.mark.parametrize("field", ["scope", "dtype", "device", "threads", "replica"])
+def test_what_was_always_written_may_not_be_absent(field: str) -> None:
+    line = CELL.dump()
+    del line[field]
+    with pytest.raises(ValueError, match=field):
+        Cell.load(line)
 
 
 def some(count: int) -> list[Entry]:
