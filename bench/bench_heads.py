@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from bench.cells import Cell, Visit
+from bench.cells import Visit
 from bench.items import for_each
 from bench.measure import memory, tracing
 from bench.measure.stopwatch import Stopwatch
 from bench.session import Session
+from reports.results import Cell
 
 
 @for_each("visit", lambda todo: todo.left("time"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.cells import Visit
+from bench.cells import PIPELINE_HEAD, Visit
 from bench.items import for_each
 from bench.measure import per_core
 from bench.measure.per_core import Team
@@ -34,10 +34,10 @@ IMAGES = 8_192
 
 
 @pytest.fixture(scope="module")
-def pipeline(session: Session) -> Iterator[Any]:
+def built(session: Session) -> Iterator[Any]:
     """Builds each pipeline once, since the published one first makes pictures of all images."""
     plan, teams = session.plan, list[Team]()
-    config = variants.config("softmax", device=plan.device, threads=plan.threads)
+    config = variants.config(PIPELINE_HEAD, device=plan.device, threads=plan.threads)
 
     @cache
     def build(name: str) -> Step | Team:
@@ -53,13 +53,13 @@ def pipeline(session: Session) -> Iterator[Any]:
 
 
 @for_each("visit", lambda todo: todo.left("pipeline"))
-def test_pipeline(session: Session, stopwatch: Stopwatch, pipeline: Any, visit: Visit) -> None:
+def test_pipeline(session: Session, stopwatch: Stopwatch, built: Any, visit: Visit) -> None:
     """Seconds per training step of one way to feed TinyVGG.
 
     Of a team, the steps of all its members count, each as one.
     """
     with session.entry("time", visit) as figures:
-        step = pipeline(visit.cell.head)
+        step = built(visit.cell.pipeline)
         at_once, iterations = 1, STEPS
         if isinstance(step, Team):
             at_once, iterations = step.members * STEPS, 1

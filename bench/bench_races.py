@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from bench.cells import Visit
 from bench.items import for_each
 from bench.machine.clock import timer_of
@@ -19,5 +17,7 @@ def test_races(session: Session, visit: Visit) -> None:
         head = session.subject.module_of(cell).head
         with session.logbook.watching() as stretch:
             raced = races.races(head, cell.batch, cell.device, timer_of(cell.device))
-            stretch.inside_seconds = sum(race.inside_seconds for race in raced.values())
-        figures |= {model: asdict(race) for model, race in raced.items()}
+            stretch.inside_seconds = sum(
+                sum(map(sum, race.seconds.values())) for race in raced.values()
+            )
+        figures |= {model: race.dump() for model, race in raced.items()}

@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import items, options, run
+from bench import items, options
 from bench.cells import Visit
 from bench.display import Display, real_console
 from bench.machine.clock import timer_of
 from bench.measure.stopwatch import Bounds, Stopwatch
 from bench.session import Session
 from models.data import DataError
+from reports.results import ResultsError, RunFolder, locate
+from reports.results.folder import create
 
 SESSION = pytest.StashKey[Session]()
 """Where hooks find what is measured."""
@@ -41,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--benchmark-cprofile: see the traces of a run instead")
     try:
         config.stash[SESSION] = session = open_session(config)
-    except (run.RunError, DataError) as error:
+    except (ResultsError, DataError) as error:
         raise pytest.UsageError(str(error)) from error
     if config.option.benchmark_json is None:
         config.option.benchmark_json = session.run.new_benchmark_json()
@@ -61,7 +63,7 @@ def open_session(config: pytest.Config) -> Session:
     results = Path(config.getoption("results"))
     resumed = config.getoption("resume")
     if resumed:
-        opened = run.reopen(results, resumed)
+        opened = RunFolder(locate(resumed, results))
         plan = options.Plan.from_json(opened.read_facts()["options"])
     else:
         plan = options.plan(config.getoption)
@@ -69,7 +71,7 @@ def open_session(config: pytest.Config) -> Session:
     if not resumed:
         # Listing the cells should leave nothing behind.
         parent = Path(mkdtemp()) if config.option.collectonly else results
-        opened = run.create(parent, plan.name, datetime.now(UTC))
+        opened = create(parent, plan.name, datetime.now(UTC))
     session = Session(plan, opened, dataset, display)
     if not resumed:
         session.logbook.open(session.todo.planned, dataset)

@@ -8,10 +8,11 @@ from typing import TypeVar
 
 import pytest
 
-from bench.cells import Cell, Visit
+from bench.cells import Visit
 from bench.options import Plan
 from bench.todo import Todo
 from models.config import TrainingConfig
+from reports.results import Cell
 
 Task = Visit | Cell | TrainingConfig
 """A measurement to make, a cell to trace, or a training."""

@@ -13,8 +13,8 @@ from bench.machine import condition, identity, limits
 from bench.machine.clock import harness_seconds, timer_of
 from bench.machine.disturbance import Watch
 from bench.options import Plan
-from bench.run import Run
 from models.data import Dataset
+from reports.results import RunFolder
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Logbook:
         display: where to say how it went.
     """
 
-    def __init__(self, run: Run, plan: Plan, display: Display) -> None:
+    def __init__(self, run: RunFolder, plan: Plan, display: Display) -> None:
         self._run, self._plan, self._display = run, plan, display
         self._watch = Watch()
         self._conditions = condition.Log(plan.device)

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from bench.cells import Cell, Visit
+from bench.cells import Visit
 from bench.display import Display
-from bench.journal import Entry, Kind, Status
 from bench.logbook import Logbook
 from bench.measure import memory
 from bench.measure.subject import Subject
 from bench.options import Plan
-from bench.run import Run
 from bench.todo import Todo
 from models.data import Dataset
+from reports.results import Cell, Entry, Kind, RunFolder, Status, Time
+from reports.results.journal import KINDS, Figures
 
 ATTEMPTS = 2
 """One kill may be anybody's; a cell during which the process is killed again is left out."""
@@ -38,7 +38,9 @@ class Session:
         display: where to say how it goes.
     """
 
-    def __init__(self, plan: Plan, run: Run, dataset: Dataset | None, display: Display) -> None:
+    def __init__(
+        self, plan: Plan, run: RunFolder, dataset: Dataset | None, display: Display
+    ) -> None:
         torch.set_num_threads(plan.threads)
         self.plan = plan
         self.run = run
@@ -49,7 +51,9 @@ class Session:
         self.todo = Todo(plan, run, dataset, earlier)
         self.subject = Subject()
         self.logbook = Logbook(run, plan, display)
-        self._seconds = {e.cell: e.figures["seconds"][0] for e in earlier if "seconds" in e.figures}
+        self._seconds = {
+            e.cell: e.figures.seconds[0] for e in earlier if isinstance(e.figures, Time)
+        }
         self._attempts = run.read_attempt()
 
     def earlier_seconds(self, cell: Cell) -> float:
@@ -60,11 +64,13 @@ class Session:
     def entry(self, kind: Kind, visit: Visit) -> Iterator[dict[str, Any]]:
         """Write the figures put into the yielded mapping, or why there are none, to the journal."""
         figures: dict[str, Any] = {}
+        kept: Figures | None = None
         status: Status = "measured"
         reason = ""
         try:
             self._begin_attempt(f"{kind} {visit}")
             yield figures
+            kept = KINDS[kind].load(figures)
         except pytest.skip.Exception as skipped:
             status, reason = "skipped", str(skipped)
             raise
@@ -77,12 +83,10 @@ class Session:
             status = "failed"
             raise
         finally:
-            if status != "measured":
-                figures = {}
-            if "seconds" in figures:
-                self._seconds[visit.cell] = figures["seconds"][0]
-            if figures or reason:
-                self._append(Entry(kind, status, visit.cell, visit.pass_index, reason, figures))
+            if isinstance(kept, Time):
+                self._seconds[visit.cell] = kept.seconds[0]
+            if kept or reason:
+                self._append(Entry(kind, status, visit.cell, visit.pass_index, reason, kept))
 
     def _begin_attempt(self, what: str) -> None:
         """Note what runs, so that a cell that kills the process does not kill every resumed one."""

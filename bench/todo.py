@@ -7,16 +7,15 @@ from typing import Literal, get_args
 
 import heads
 from bench import peers
-from bench.cells import Cell, Scope, Visit, grid, itinerary
-from bench.journal import Entry, Kind
+from bench.cells import PIPELINE_HEAD, Visit, grid, itinerary
 from bench.measure import per_core, races
 from bench.options import Plan
-from bench.run import Run
 from bench.train.trainings import name_of
 from heads import Phase
 from models.config import TrainingConfig
 from models.data import Dataset
 from models.tinyvgg import TinyVGG
+from reports.results import Cell, Entry, Kind, RunFolder, Scope
 
 Measured = Literal["time", "memory", "split", "search", "pipeline"]
 """What is measured, a line in the journal for every visit; races are a search there."""
@@ -36,7 +35,7 @@ class Todo:
     """
 
     def __init__(
-        self, plan: Plan, run: Run, dataset: Dataset | None, earlier: Iterable[Entry]
+        self, plan: Plan, run: RunFolder, dataset: Dataset | None, earlier: Iterable[Entry]
     ) -> None:
         self._plan, self._run, self._dataset = plan, run, dataset
         # What failed may have been a passing trouble: a resumed run tries it again.
@@ -75,7 +74,7 @@ class Todo:
                 classes, batch = self._dataset.num_classes, PIPELINE_BATCH
                 several = self._plan.device == "cpu" and self._plan.threads > 1
                 cells = [
-                    self._cell("pipeline", name, "train", classes, batch)
+                    self._cell("pipeline", PIPELINE_HEAD, "train", classes, batch, pipeline=name)
                     for name in sweep.pipelines
                     if several or not name.endswith(per_core.SUFFIX)
                 ]
@@ -105,11 +104,19 @@ class Todo:
         ]
 
     def _cell(
-        self, scope: Scope, head: str, phase: Phase, classes: int, batch: int, replica: int = 0
+        self,
+        scope: Scope,
+        head: str,
+        phase: Phase,
+        classes: int,
+        batch: int,
+        replica: int = 0,
+        pipeline: str = "",
     ) -> Cell:
         """A cell on this run's device, with the features that its scope implies."""
         features = self._plan.sweep.features if scope == "isolated" else self._model_features
         return Cell(
             scope, head, phase, classes, batch, features,
-            device=self._plan.device, threads=self._plan.threads, replica=replica,
+            device=self._plan.device, threads=self._plan.threads,
+            replica=replica, pipeline=pipeline,
         )  # fmt: skip

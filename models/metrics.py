@@ -2,39 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Metrics:
-    """Figures of one test pass; shares are in [0, 1].
-
-    The averages are macro averages over the classes that have test images: of the others no recall
-    is defined, and their 0 would say nothing about the head. A class that is never predicted has no
-    precision either, but that is the head's doing: its 0 counts.
-
-    Attributes:
-        accuracy: share of images whose most probable class is right.
-        top5: share of images whose class is among the five most probable; with five classes or
-            fewer it is always 1.
-        precision: mean over classes of the share of its predictions that are right.
-        recall: mean over classes of the share of its images that are found.
-        f1: mean over classes of 2 TP / (2 TP + FP + FN), the harmonic mean of the two.
-        per_class: `precision`, `recall` and `f1` of each class; 0 where not defined.
-        confusion: entry [i][j] counts the images of class i predicted as j.
-    """
-
-    accuracy: float
-    top5: float
-    precision: float
-    recall: float
-    f1: float
-    per_class: Mapping[str, Sequence[float]]
-    confusion: Sequence[Sequence[int]]
+from reports.results import Metrics
 
 
 def measure(targets: Tensor, ranked: Tensor, num_classes: int) -> Metrics:
@@ -64,5 +35,5 @@ def measure(targets: Tensor, ranked: Tensor, num_classes: int) -> Metrics:
             "recall": recall.tolist(),
             "f1": f1.tolist(),
         },
-        confusion=confusion_matrix(truth, predicted, labels=labels).tolist(),
+        confusion=confusion_matrix(truth, predicted, labels=labels),
     )

@@ -146,9 +146,8 @@ def read(path: Path) -> Measured:
     run = load(path)
     known = scatter(run)
     cells = {
-        f"{c.scope} {c.head} {c.phase} n={c.classes} batch={c.batch} d={c.features} {c.device}": (
-            c.samples
-        )
+        f"{c.scope} {c.pipeline or c.head} {c.phase} "
+        f"n={c.classes} batch={c.batch} d={c.features} {c.device}": c.samples
         for c in join(run, known)
         if c.samples and c.replica == 0
     }

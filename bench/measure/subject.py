@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bench import peers
-from bench.cells import Cell
 from bench.measure import memory
 from bench.measure.workload import Workload, acquaint
+from reports.results import Cell
 
 
 class Subject:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 import heads
 from bench import peers
-from bench.cells import Cell
 from bench.measure import l2, timing
 from bench.measure.stopwatch import Stopwatch
 from heads import Cost, Head, Phase
 from models import tinyvgg
+from reports.results import Cell
 
 Call = Callable[[], object]
 

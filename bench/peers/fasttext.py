@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.cells import Cell
 from bench.peers.trainer import EPOCH_SAMPLES, Trainer
+from reports.results import Cell
 
 TICK = 0.1
 """Seconds between two looks of fastText whether its threads are done; one thread needs none."""

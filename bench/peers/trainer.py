@@ -6,10 +6,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from bench.cells import Cell
 from bench.measure.stopwatch import Stopwatch
 from bench.measure.timing import Timing
 from heads import Cost, Phase
+from reports.results import Cell
 
 LONG_ENOUGH = 2.0
 """Seconds of training behind a figure, beside which what starts and stops it is small."""

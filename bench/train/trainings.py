@@ -14,12 +14,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from bench.display import Display
 from bench.options import Plan
-from bench.run import Run, write_json
 from bench.train.pool import Pool, Tell, Work
 from models.config import TrainingConfig
 from models.data import Dataset
-from models.records import Loss, TrainingRecord
 from models.training import train
+from reports.results import Loss, RunFolder
+from reports.results import Training as TrainingRecord
+from reports.results.files import write_json
 
 SECONDS_BETWEEN = 0.5
 """A step may take less than a millisecond: not every one is worth a message."""
@@ -44,7 +45,7 @@ class Progress:
 class Assignment:
     """One training and the run that keeps it."""
 
-    run: Run
+    run: RunFolder
     config: TrainingConfig
 
     @property
@@ -70,7 +71,7 @@ def carry_out(training: Assignment, tell: Tell[Progress], *, dataset: Dataset) -
     checkpoint.parent.mkdir(exist_ok=True)
     with closing(Follower(training, tell)) as follower:
         record = train(training.config, dataset, observer=follower, checkpoint=checkpoint)
-        write_json(run.training(name), record.to_json())
+        write_json(run.training(name), record.dump())
         follower.on_end(record)
     checkpoint.unlink(missing_ok=True)
     return record
@@ -118,7 +119,7 @@ class Follower:
 
     def on_epoch(self, record: TrainingRecord) -> None:
         """The record so far, a line for the user, and the points of the test curves."""
-        write_json(self._record_path, record.to_json())
+        write_json(self._record_path, record.dump())
         last = record.epochs[-1]
         for name in ("accuracy", "top5", "f1"):
             self._writer.add_scalar(f"test/{name}", getattr(last, name), last.epoch)
@@ -133,7 +134,7 @@ class Follower:
         """The settings beside what they led to, for TensorBoard's table of hyper-parameters."""
         if record.final is None:
             return
-        content = record.to_json()
+        content = record.dump()
         settings = {"variant": content["variant"], "head": content["head"], **content["config"]}
         names = ("accuracy", "top5", "f1")
         self._writer.add_hparams(
@@ -163,7 +164,7 @@ class Trainings:
 
     def __init__(
         self,
-        run: Run,
+        run: RunFolder,
         display: Display,
         todo: Sequence[TrainingConfig],
         dataset: Dataset,

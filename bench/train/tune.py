@@ -35,6 +35,8 @@ from models import variants
 from models.config import TrainingConfig
 from models.data import DataError, Dataset, load, root
 from models.training import train
+from reports.results import fields
+from reports.results.files import Reader, append_line
 
 THIRD = 3
 """Candidates per survivor, and how much longer a survivor is trained next; the source's choice."""
@@ -144,14 +146,7 @@ class Book:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            for line in path.read_text("utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                    self._found[_key(entry["training"])] = entry["found"]
-                except (ValueError, KeyError, TypeError):
-                    continue  # torn by an interruption
+        self._found = dict(Reader(path.parent).lines(path.name, _noted))
 
     def get(self, training: Mapping[str, Any]) -> dict[str, Any] | None:
         """What `training` gave, if it was made before."""
@@ -160,9 +155,12 @@ class Book:
     def add(self, training: Mapping[str, Any], found: dict[str, Any]) -> None:
         """Keep what `training` gave."""
         self._found[_key(training)] = found
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"training": training, "found": found}) + "\n")
+        append_line(self._path, {"training": training, "found": found})
+
+
+def _noted(line: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A training's key, and what it gave."""
+    return _key(fields.mapping(line, "training")), dict(fields.mapping(line, "found"))
 
 
 def _key(training: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def most_confused(training: Training) -> list[tuple[str, str, float]]:
         return []
     shares = row_shares(training.final.confusion)
     np.fill_diagonal(shares, 0)
-    names = training.final.per_class["name"].tolist()
+    names = training.class_names
     top = np.argsort(-shares, axis=None, kind="stable")[:MOST_CONFUSED]
     pairs = [divmod(int(index), len(names)) for index in top]
     return [(names[i], names[j], float(shares[i, j])) for i, j in pairs if shares[i, j] > 0]
@@ -58,14 +58,13 @@ def per_class(finished: Sequence[Training]) -> PerClass:
     Args:
         finished: trainings that have a final test.
     """
-    tables = {t.variant: t.final.per_class for t in first_seeds(finished) if t.final is not None}
-    names = next((list(table["name"]) for table in tables.values()), [])
-    same = {name: table for name, table in tables.items() if list(table["name"]) == names}
-    columns = [table[metric] for table in same.values() for metric in ("f1", "precision", "recall")]
+    shown = [t for t in first_seeds(finished) if t.final is not None]
+    names = shown[0].class_names if shown else ()
+    same = [t for t in shown if t.class_names == names]
+    columns = [
+        t.final.per_class[share] for t in same if t.final for share in ("f1", "precision", "recall")
+    ]
     return PerClass(
-        variants=tuple(same),
-        rows=tuple(
-            (name, tuple(float(column.iloc[index]) for column in columns))
-            for index, name in enumerate(names)
-        ),
+        variants=tuple(t.variant for t in same),
+        rows=tuple(zip(names, zip(*columns, strict=True), strict=True)),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from reports import units
-from reports.results import MODELS, Run, Search
+from reports.results import MODELS, Race, Run
 from reports.stats import estimates
 from reports.stats.estimates import Interval
 
@@ -87,7 +87,7 @@ def sentences(rows: tuple[Raced, ...]) -> Iterator[str]:
         )
 
 
-def _raced(head: str, model: str, classes: int, batch: int, race: Search) -> Raced:
+def _raced(head: str, model: str, classes: int, batch: int, race: Race) -> Raced:
     exact, greedy, everything = (race.seconds[name] for name in ("exact", "greedy", "all"))
     # Methods took turns, so what disturbed a round is in both times of a ratio.
     return Raced(

@@ -153,10 +153,10 @@ def growing(steps: Iterable[StepTime], scatter: Scatter) -> tuple[Growing, ...]:
 def pipelines(cells: Iterable[Cell], scatter: Scatter) -> tuple[Pipeline, ...]:
     """Training steps of the same model on each input pipeline, measured side by side."""
     cells = [c for c in cells if c.scope == "pipeline" and c.samples and c.replica == 0]
-    base = next((cell for cell in cells if cell.head == PUBLISHED_PIPELINE), None)
+    base = next((cell for cell in cells if cell.pipeline == PUBLISHED_PIPELINE), None)
     return tuple(
         Pipeline(
-            cell.head,
+            cell.pipeline,
             cell.seconds,
             estimates.ratio(base.samples, cell.samples, scatter)
             if base and base is not cell

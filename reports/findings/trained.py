@@ -57,7 +57,7 @@ def by_variant(trainings: Iterable[Training]) -> dict[str, list[Training]]:
 
 def epoch_passes(trainings: Sequence[Training]) -> list[np.ndarray]:
     """Training seconds of every epoch, one array per seed: each seed is a pass."""
-    return [t.epochs["train_seconds"].to_numpy() for t in trainings if len(t.epochs)]
+    return [np.array([one.train_seconds for one in t.epochs]) for t in trainings if len(t.epochs)]
 
 
 def _trained(seeds: Sequence[Training]) -> Trained:
@@ -70,7 +70,7 @@ def _trained(seeds: Sequence[Training]) -> Trained:
         seeds=len(seeds),
         epochs=max(len(t.epochs) for t in seeds),
         accuracy=accuracy_over_seeds(tables),
-        top5=share_over_seeds([f.metrics["top5"] for f in finals], [int(t.sum()) for t in tables]),
+        top5=share_over_seeds([f.top5 for f in finals], [int(t.sum()) for t in tables]),
         f1=f1_over_seeds(tables),
         epoch_seconds=estimates.median(passes),
         total_seconds=float(np.mean([taken.sum() for taken in passes])),

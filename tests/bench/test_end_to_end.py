@@ -46,7 +46,7 @@ def test_the_study_times_pipelines_in_turns_and_takes_steps_apart(headbench):
     assert status == 0, output + errors
     steps = [line for line in headbench.journal() if line["kind"] == "time"]
     assert {line["cell"]["scope"] for line in steps} == {"pipeline"}
-    assert [line["cell"]["head"] for line in steps] == [*PIPELINES] * 2
+    assert [line["cell"]["pipeline"] for line in steps] == [*PIPELINES] * 2
     assert [line["iterations"] for line in steps] == [30, 30, 60, 60] * 2  # two processes
     splits = [line for line in headbench.journal() if line["kind"] == "split"]
     assert [line["cell"]["classes"] for line in splits] == [4, 4]

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import heads
-from bench.cells import SWEEPS, Cell, grid
+from bench.cells import SWEEPS, grid
 from bench.measure import races
 from bench.measure.races import Clusters
 from heads.greedy import greedy_misses
+from reports.results import Cell
 
 TREES = ("hierarchical", "two-level")
 

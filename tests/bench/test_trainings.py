@@ -9,12 +9,12 @@ from functools import partial
 import pytest
 import torch
 
-from bench import run
 from bench.train.pool import CrashedError
 from bench.train.trainings import Assignment, Follower, Progress, Trainings, carry_out, name_of
 from models import variants
 from models.data import stand_in
 from models.training import CheckpointError
+from reports.results import RunFolder
 
 TINY = {"epochs": 2, "threads": 1}
 
@@ -59,7 +59,7 @@ class Lines:
 def train(path, jobs, ready=ready):
     """All records, as they lie on disk, and what was shown."""
     path.mkdir(exist_ok=True)
-    opened, display = run.Run(path), Lines()
+    opened, display = RunFolder(path), Lines()
     threads = torch.get_num_threads()
     with closing(Trainings(opened, display, configs(), tiny(), jobs, ready, 1.0)) as trainings:
         for config in configs():
@@ -86,7 +86,7 @@ def test_several_at_once_give_the_records_of_one_by_one_bit_for_bit(tmp_path):
 
 
 def test_a_training_that_crashes_takes_no_other_with_it(tmp_path):
-    opened = run.Run(tmp_path)
+    opened = RunFolder(tmp_path)
     with closing(
         Trainings(opened, Lines(), configs(), tiny(), 2, ready_to_be_killed, 1.0)
     ) as trainings:
@@ -97,7 +97,7 @@ def test_a_training_that_crashes_takes_no_other_with_it(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_one_line(tmp_path):
-    opened = run.Run(tmp_path)
+    opened = RunFolder(tmp_path)
     training = Assignment(opened, configs()[0])
     opened.checkpoint(training.name).parent.mkdir()
     opened.checkpoint(training.name).write_bytes(b"damaged")
@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
 
 
 def test_settings_and_result_stand_together_in_tensorboard(tmp_path):
-    training = Assignment(run.Run(tmp_path), configs()[0])
+    training = Assignment(RunFolder(tmp_path), configs()[0])
     carry_out(training, lambda progress: None, dataset=tiny())
     events = b"".join(p.read_bytes() for p in training.run.traces(training.name).glob("events*"))
     for word in (b"learning_rate", b"final/accuracy", b"loss/train", b"test/accuracy"):
@@ -117,7 +117,7 @@ def test_a_follower_tells_of_steps_now_and_then_only(tmp_path):
     told, now = [], iter(range(1000))
     config = configs()[0]
     follower = Follower(
-        Assignment(run.Run(tmp_path), config), told.append, clock=lambda: next(now) / 10
+        Assignment(RunFolder(tmp_path), config), told.append, clock=lambda: next(now) / 10
     )
     with closing(follower):
         for batch in range(1, 11):

@@ -112,7 +112,7 @@ def test_a_run_without_races_says_so(synthetic: Path) -> None:
         ({"misses": 1_001}, "misses: expected an integer of at least 0 and at most 1000, got 1001"),
         ({"samples": 0}, "samples: expected an integer of at least 1, got 0"),
         ({"scores": {"exact": 1.0}}, "greedy: expected a number"),
-        ({"seconds": {"exact": [1.0], "greedy": [1.0], "all": [1.0, 2.0]}}, "as many rounds"),
+        ({"seconds": {"exact": [1.0], "greedy": [1.0], "all": [1.0, 2.0]}}, "as many numbers"),
         ({"seconds": [1.0]}, "seconds: expected an object"),
     ],
 )

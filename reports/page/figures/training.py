@@ -53,20 +53,23 @@ def loss_curves(trainings: Sequence[Training], looks: Looks) -> Figure:
 
 
 def _loss_points(training: Training) -> tuple[np.ndarray, np.ndarray]:
-    losses = training.losses
     images, batch = training.dataset.get("train_images"), training.config.get("batch_size")
     if isinstance(images, int) and isinstance(batch, int) and images > 0 and batch > 0:
         per_epoch = math.ceil(images / batch)
     else:
-        per_epoch = max([1, *losses["batch"]])
-    epoch, done = (losses[field].to_numpy(dtype=float) for field in ("epoch", "batch"))
-    return epoch - 1 + done / per_epoch, losses["loss"].to_numpy(dtype=float)
+        per_epoch = max([1, *(one.batch for one in training.losses)])
+    done = [one.epoch - 1 + one.batch / per_epoch for one in training.losses]
+    return np.array(done), np.array([one.loss for one in training.losses])
 
 
 def accuracy_per_epoch(trainings: Sequence[Training], looks: Looks) -> Figure:
     """Accuracy on the test images after every epoch, mean over seeds."""
     curves = _mean_curves(
-        (one.variant, one.epochs["epoch"].to_numpy(), 100 * one.epochs["accuracy"].to_numpy())
+        (
+            one.variant,
+            np.array([epoch.epoch for epoch in one.epochs]),
+            100 * np.array([epoch.accuracy for epoch in one.epochs]),
+        )
         for one in trainings
     )
     figure, axes = drawing.panel(curves, 2)

@@ -12,7 +12,7 @@ from reports.page.figures.drawing import Looks
 
 NAME, TITLE = "missing", "What is missing"
 
-ALIKE = ["kind", "status", "reason", "scope", "head", "classes", "batch"]
+ALIKE = ["kind", "status", "reason", "scope", "head", "pipeline", "classes", "batch"]
 """What the cells of one line share; phases and passes are joined."""
 
 
