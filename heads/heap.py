@@ -97,7 +97,7 @@ def best_leaf(weight: Tensor, bias: Tensor, input: Tensor) -> tuple[Tensor, Tens
         Log-probability and leaf.
     """
     leaves, samples = len(weight) + 1, len(input)
-    features = input.to(weight.dtype).t()
+    features = input.t()
     chunk = max(1, CACHED_SCORES // max(1, samples))
     depth = (leaves - 1).bit_length()
     goes_right = torch.empty(leaves - 1, samples, dtype=torch.bool, device=input.device)
