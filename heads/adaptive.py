@@ -84,7 +84,8 @@ class Adaptive(Ordered):
         ValueError: as `Head`; `cutoffs` not ascending in 1..n-1 or more than the features allow,
             `counts` not n finite numbers of at least 0.
 
-    It runs in full precision under autocast: a cluster's two products would round twice.
+    Clusters are computed in float32 at least, and all of it is under autocast: two products in a
+    row would round twice, and float16 would lose the gradients between them.
 
     Cost: that of a batch of uniform targets, which is the worst of the ones it is meant for.
     """
@@ -132,7 +133,10 @@ class Adaptive(Ordered):
 
     def _within(self, cluster: int, input: Tensor) -> Tensor:
         """Log-probabilities within a cluster, counted from 1: (N, in_features) -> (N, its size)."""
-        return F.log_softmax(at_least_float32(self.adaptive.tail[cluster - 1](input)), dim=1)
+        hidden = at_least_float32(input)
+        for weight in self.adaptive.tail[cluster - 1].parameters():
+            hidden = F.linear(hidden, at_least_float32(weight))
+        return F.log_softmax(hidden, dim=1)
 
     def _by_rank(self, input: Tensor, scores: Tensor) -> Tensor:
         """Log-probability of every rank, from the scores of the slots: (N, d), (N, s) -> (N, n)."""

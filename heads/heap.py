@@ -54,8 +54,9 @@ def heap_path(leaf: Tensor, leaves: int) -> Path:
     offsets = torch.zeros(rows.shape, device=leaf.device)
     if leaves & (leaves - 1):
         none = rows >= leaves - 1
-        signs.masked_fill_(none, 0)
-        offsets.masked_fill_(none, torch.inf)
+        # Not in place: `torch.func.vmap` knows of a batch in `none` and of none in `offsets`.
+        signs = signs.masked_fill(none, 0)
+        offsets = offsets.masked_fill(none, torch.inf)
         rows = rows.clamp_(max=leaves - 2)
     return Path(rows, signs, offsets, place)
 

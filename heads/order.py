@@ -49,10 +49,11 @@ class Ordered(Head):
         return values if self.place is None else values.index_select(1, self.place)
 
     def get_extra_state(self) -> Tensor:
-        """The order, (n,); of no elements where there is none. Never an alias of the buffer."""
-        if self.order is None:
-            return torch.empty(0, dtype=torch.int64, device="cpu")
-        return self.order.clone()
+        """The order, (n,); where there is none, that of the numbers, so that there is one to load.
+
+        Never an alias of the buffer, which others could then change behind the tables' back.
+        """
+        return torch.arange(self.num_classes) if self.order is None else self.order.clone()
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take over the order of a saved head, before its parameters are loaded.
@@ -60,7 +61,9 @@ class Ordered(Head):
         Raises:
             ValueError: it is of another number of classes, or no order.
         """
-        self.arrange(state if state.numel() else None, where_loaded(self, state))
+        order = checked_order(state, self.num_classes)
+        in_order = torch.equal(order, torch.arange(self.num_classes, device=order.device))
+        self.arrange(None if in_order else order, where_loaded(self, state))
 
 
 def where_loaded(head: Head, state: Tensor) -> torch.device:

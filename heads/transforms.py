@@ -22,4 +22,9 @@ def in_func() -> bool:
 
 def values_are_hidden(tensor: Tensor) -> bool:
     """Whether `torch.func.vmap` keeps one from looking at the values of `tensor`."""
-    return in_func() and bool(torch._C._functorch.is_batchedtensor(tensor))
+    wrapper = torch._C._functorch
+    while in_func() and wrapper.is_functorch_wrapped_tensor(tensor):
+        if wrapper.is_batchedtensor(tensor):
+            return True
+        tensor = wrapper.get_unwrapped(tensor)
+    return False
