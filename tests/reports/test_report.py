@@ -142,23 +142,23 @@ def test_the_page_holds_every_raw_sample_for_download(page: str, synthetic: Path
     assert sorted(peaks) == sorted(run.memory["peak_bytes"])
 
 
-def hostile_run(folder: Path) -> Path:
+def hostile_run(folder: Path, text: str = HOSTILE) -> Path:
     """A run in which every text is an attack on whoever shows it."""
-    record = training(HOSTILE)
-    record["dataset"] |= {"name": HOSTILE, "classes": [HOSTILE] * 10}
-    record["config"] |= {HOSTILE: HOSTILE}
-    lines = [timed(cell(HOSTILE, "train", n, 32), 0, [1e-3] * 3) for n in (16, 64, 256)]
-    lines.append(missing(cell(HOSTILE, "step", 16, 32), "failed", HOSTILE))
+    record = training(text)
+    record["dataset"] |= {"name": text, "classes": [text] * 10}
+    record["config"] |= {text: text}
+    lines = [timed(cell(text, "train", n, 32), 0, [1e-3] * 3) for n in (16, 64, 256)]
+    lines.append(missing(cell(text, "step", 16, 32), "failed", text))
     return write_run(
         folder,
         lines=lines,
-        trainings=[record, training("failing", status="failed", reason=HOSTILE, final=None)],
-        sweep=HOSTILE,
-        started=HOSTILE,
-        machine={HOSTILE: HOSTILE, "cpu": HOSTILE},
-        dataset={"name": HOSTILE, "stand_in": True, "reason": HOSTILE},
-        options={"heads": [HOSTILE], HOSTILE: HOSTILE},
-        passes=HOSTILE,
+        trainings=[record, training("failing", status="failed", reason=text, final=None)],
+        sweep=text,
+        started=text,
+        machine={text: text, "cpu": text},
+        dataset={"name": text, "stand_in": True, "reason": text},
+        options={"heads": [text], text: text},
+        passes=text,
     )
 
 
