@@ -194,6 +194,12 @@ def pytest_benchmark_update_machine_info(
     machine_info["headbench"] = config.stash[SESSION].run.read_facts()["machine"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_benchmark_generate_json(benchmarks: list[Any]) -> None:
+    """Leave out what was interrupted before its first round: it has no statistics to be written."""
+    benchmarks[:] = filter(None, benchmarks)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Render the report of whatever was measured, as `tox -e report` would.

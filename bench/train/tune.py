@@ -244,7 +244,7 @@ def _trial(settings: Settings, epochs: int, found: Sequence[Mapping[str, Any]]) 
     )
 
 
-def rows(trials: Sequence[Trial], most: int = 20) -> list[tuple[str, ...]]:
+def rows(trials: Sequence[Trial], most: int = 20) -> Sequence[tuple[str, ...]]:
     """The best trials, those trained longest first, in the order of `COLUMNS`."""
     found = []
     for trial in trials[:most]:
@@ -319,10 +319,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         ready = partial(prepare, root(given.data), given.train_images, given.held_out)
-        with (
-            interrupts.like_ctrl_c(),
-            closing(Pool(given.jobs, ready, lambda config, message: None)) as pool,
-        ):
+        pool = Pool(given.jobs, ready, lambda config, message: None)
+        with interrupts.like_ctrl_c(), closing(pool):
             tuning = Tuning(given, pool, Book(output), display)
             ranked = halve(candidates, rounds, tuning.evaluate)
     except DataError as error:
