@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for run in asked.runs or ["latest"]:
         try:
             folders.append(locate(run, asked.results))
-        except ResultsError as error:
+        except (ResultsError, OSError) as error:
             terminal.error(error)
             status = 2
     try:
@@ -43,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder in folders:
         try:
             runs.append(_report(folder, asked.output, asked.figure))
-        except ResultsError as error:
+        except (ResultsError, OSError) as error:
             terminal.error(error)
             status = 2
     if len(runs) > 1:
         try:
             page = _side_by_side(runs, asked.output)
             terminal.say(terminal.console(), f"side by side: {page}", copied=True)
-        except ResultsError as error:
+        except (ResultsError, OSError) as error:
             terminal.error(error)
             status = 2
     return status

@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             memory=asked.memory,
         )
         _show(findings, adviser(findings), question, console)
-    except ResultsError as error:
+    except (ResultsError, OSError) as error:
         terminal.error(error)
         return 2
     return 0

@@ -251,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         old, new = (read(_path(name, asked.results)) for name in (asked.old, asked.new))
         found = compare(old, new, asked.threshold, asked.relative)
-    except ResultsError as error:
+    except (ResultsError, OSError) as error:
         terminal.error(error)
         return 2
     rows = len(found.cells) if asked.all else ROWS
