@@ -68,6 +68,8 @@ class Session:
         except pytest.skip.Exception as skipped:
             status, reason = "skipped", str(skipped)
             raise
+        except pytest.exit.Exception:  # the disk is full: nothing of this cell is known
+            raise
         except Exception as error:
             self.subject.forget()
             reason = _one_line(error)
