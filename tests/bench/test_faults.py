@@ -133,7 +133,7 @@ def test_a_full_disk_at_the_very_end_is_a_line_and_an_exit_status(hooked, sessio
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run.os, "fsync", refuse)
+    monkeypatch.setattr("os.fsync", refuse)
     finishing = conftest.pytest_sessionfinish(hooked, pytest.ExitCode.OK)
     next(finishing)  # run.json could not be written
     with pytest.raises(StopIteration):
@@ -164,7 +164,7 @@ def test_nothing_to_note_an_attempt_with_ends_the_run(session, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run.Run, "write_attempt", refuse)
+    monkeypatch.setattr(type(session.run), "write_attempt", refuse)
     with (
         pytest.raises(pytest.exit.Exception, match=r"No space left.*--resume"),
         session.entry("time", VISIT),
