@@ -11,10 +11,10 @@ google/benchmark and of the big-O package, which see the medians of the same sam
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import math
 import platform
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -24,6 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reports import terminal
+from reports.arguments import MOST_SEED, Parser, whole
 from reports.compare import THRESHOLD, Measured, compare
 from reports.stats import estimates
 from reports.stats.complexity import MODELS, Model, classify, growth
@@ -310,11 +312,13 @@ def _percentiles(draws: Array) -> Interval:
     return Interval(float(low), float(middle), float(high))
 
 
-def main() -> None:
-    """Run the simulation and print its tables as Markdown."""
-    parser = argparse.ArgumentParser(prog="python -m reports.simulation", description=__doc__)
-    parser.add_argument("--curves", type=int, default=200, help="curves of each model")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulated curves")
+def main() -> int:
+    """Run the simulation and print its tables as Markdown; the exit status."""
+    parser = Parser(prog="python -m reports.simulation", description=__doc__)
+    parser.add_argument(
+        "--curves", type=whole(1, 100_000), default=200, help="curves of each model"
+    )
+    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="of the curves")
     options = parser.parse_args()
     today = datetime.now(UTC).date()
     print(
@@ -326,7 +330,8 @@ def main() -> None:
     print(intervals(max(1, options.curves // 10), options.seed))
     print(comparisons(max(1, options.curves // 10), options.seed))
     print(crossovers(options.curves * len(MODELS), options.seed))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(terminal.command(main))
