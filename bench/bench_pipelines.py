@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.cells import Visit
-from bench.items import over
-from bench.measure import per_core, timing
+from bench.cells import PIPELINE_HEAD, Visit
+from bench.items import for_each
+from bench.measure import per_core
 from bench.measure.per_core import Team
-from bench.measure.workload import Workload
+from bench.measure.stopping import Enough
+from bench.measure.stopwatch import Stopwatch
 from bench.session import Session
 from models import pipelines, variants
 from models.costs import flops_per_image, time_split
@@ -27,16 +27,17 @@ STEPS = 30
 """Of a round: a loader's batches come in bursts, which one step alone would show."""
 
 ROUNDS = 3
+"""Of a visit: few, as a step of the slowest pipeline takes tens of milliseconds."""
 
 IMAGES = 8_192
 """To draw batches from when a step is taken apart: more bytes than caches hold."""
 
 
 @pytest.fixture(scope="module")
-def pipeline(session: Session) -> Iterator[Any]:
+def built(session: Session) -> Iterator[Any]:
     """Builds each pipeline once, since the published one first makes pictures of all images."""
     plan, teams = session.plan, list[Team]()
-    config = variants.config("softmax", device=plan.device, threads=plan.threads)
+    config = variants.config(PIPELINE_HEAD, device=plan.device, threads=plan.threads)
 
     @cache
     def build(name: str) -> Step | Team:
@@ -51,72 +52,54 @@ def pipeline(session: Session) -> Iterator[Any]:
         team.close()
 
 
-@over("scope,head,phase,classes,batch,pass_index", lambda session: session.left("pipeline"))
-def test_pipeline(
-    benchmark: BenchmarkFixture,
-    session: Session,
-    pipeline: Any,
-    scope: Any,
-    head: str,
-    phase: Any,
-    classes: int,
-    batch: int,
-    pass_index: int,
-) -> None:
+@for_each("visit", lambda todo: todo.left("pipeline"))
+def test_pipeline(session: Session, stopwatch: Stopwatch, built: Any, visit: Visit) -> None:
     """Seconds per training step of one way to feed TinyVGG.
 
     Of a team, the steps of all its members count, each as one.
     """
-    cell = session.cell(scope, head, phase, classes, batch)
-    with session.entry("time", Visit(cell, pass_index)) as figures:
-        step = pipeline(head)
+    with session.entry("time", visit) as figures:
+        step = built(visit.cell.pipeline)
         at_once, iterations = 1, STEPS
         if isinstance(step, Team):
             at_once, iterations = step.members * STEPS, 1
             step = partial(step.make, STEPS)
-        clock = timing.timer_of(cell.device)
-        session.watch.start()
-        begin = clock()
-        step()
-        warmup = clock() - begin
-        benchmark.pedantic(step, rounds=ROUNDS, iterations=iterations)
-        others_busy = session.watch.stop()
-        metadata: Any = benchmark.stats
-        calls = [float(duration) for duration in metadata.stats.data]
-        session.measured_seconds += warmup + iterations * sum(calls)
+        with session.logbook.watching() as stretch:
+            begin = stopwatch.timer()
+            step()
+            warmup = stopwatch.timer() - begin
+            calls = stopwatch.time(step, Enough(ROUNDS), iterations)
+            stretch.inside_seconds = warmup + iterations * sum(calls)
         figures |= {
             "seconds": [call / at_once for call in calls],
             "iterations": iterations * at_once,
             "warmup_seconds": [warmup],
             "multiply_adds": None,
             "bytes": None,
-            "others_busy": round(others_busy, 3),
+            "others_busy": stretch.others_busy,
         }
 
 
-@over("head,classes,batch,pass_index", lambda session: session.left("split"))
-def test_split(session: Session, head: str, classes: int, batch: int, pass_index: int) -> None:
+@for_each("visit", lambda todo: todo.left("split"))
+def test_split(session: Session, visit: Visit) -> None:
     """Seconds of the parts of a training step of TinyVGG."""
-    cell = session.cell("in-model", head, "train", classes, batch)
-    with session.entry("split", Visit(cell, pass_index)) as figures:
-        workload = session.workload(cell)
-        assert isinstance(workload, Workload)  # else there would be no such item
+    cell = visit.cell
+    with session.entry("split", visit) as figures:
+        workload = session.subject.module_of(cell)
         model: Any = workload.module
-        session.watch.start()
-        parts = time_split(
-            model,
-            workload.optimizer,
-            _random_images(cell.device, classes),
-            batch_size=batch,
-            steps=session.plan.sweep.split_steps,
-            seed=pass_index,
-        )
-        session.watch.stop()
-        session.measured_seconds += sum(map(sum, asdict(parts).values()))
-        figures |= {
-            "parts": asdict(parts),
-            "flops_per_image": round(flops_per_image(model, batch)),
-        }
+        with session.logbook.watching() as stretch:
+            parts = asdict(
+                time_split(
+                    model,
+                    workload.optimizer,
+                    _random_images(cell.device, cell.classes),
+                    batch_size=cell.batch,
+                    steps=session.plan.sweep.split_steps,
+                    seed=visit.pass_index,
+                )
+            )
+            stretch.inside_seconds = sum(map(sum, parts.values()))
+        figures |= {"parts": parts, "flops_per_image": round(flops_per_image(model, cell.batch))}
 
 
 def _random_images(device: str, classes: int) -> Split:

@@ -11,14 +11,20 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import options, run
+from bench import items, options
+from bench.cells import Visit
 from bench.display import Display, real_console
-from bench.items import items
+from bench.machine.clock import timer_of
+from bench.measure.stopwatch import Bounds, Stopwatch
 from bench.session import Session
 from models.data import DataError
+from reports.results import ResultsError, RunFolder, locate
+from reports.results.folder import create
 
 SESSION = pytest.StashKey[Session]()
+"""Where hooks find what is measured."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,14 +39,16 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if config.option.benchmark_disable or config.option.benchmark_skip:
         raise pytest.UsageError("--benchmark-disable and --benchmark-skip leave nothing to measure")
+    if config.option.benchmark_cprofile:
+        raise pytest.UsageError("--benchmark-cprofile: see the traces of a run instead")
     try:
         config.stash[SESSION] = session = open_session(config)
-    except (run.RunError, DataError) as error:
+    except (ResultsError, DataError) as error:
         raise pytest.UsageError(str(error)) from error
     if config.option.benchmark_json is None:
         config.option.benchmark_json = session.run.new_benchmark_json()
     if session.plan.device.startswith("cuda"):
-        config.option.benchmark_timer = "bench.measure.timing.CudaInstant"
+        config.option.benchmark_timer = "bench.machine.clock.CudaInstant"
     config.option.no_header = True  # the report names the machine and all versions
     if config.option.tbstyle == "auto":
         config.option.tbstyle = "line"
@@ -55,7 +63,7 @@ def open_session(config: pytest.Config) -> Session:
     results = Path(config.getoption("results"))
     resumed = config.getoption("resume")
     if resumed:
-        opened = run.reopen(results, resumed)
+        opened = RunFolder(locate(resumed, results))
         plan = options.Plan.from_json(opened.read_facts()["options"])
     else:
         plan = options.plan(config.getoption)
@@ -63,11 +71,15 @@ def open_session(config: pytest.Config) -> Session:
     if not resumed:
         # Listing the cells should leave nothing behind.
         parent = Path(mkdtemp()) if config.option.collectonly else results
-        opened = run.create(parent, plan.name, datetime.now(UTC))
+        opened = create(parent, plan.name, datetime.now(UTC))
     session = Session(plan, opened, dataset, display)
     if not resumed:
-        session.record_start()
+        session.logbook.open(session.todo.planned, dataset)
     display.say(f"Results go to {opened.path}")
+    for line in () if dataset is None else dataset.account():
+        display.say(line)
+    if dataset is None and config.getoption("data"):
+        display.say("--data is not read: this run trains nothing.")
     if dataset is not None and dataset.stand_in:
         display.say(
             f"Training uses generated stand-in images: {dataset.reason}. "
@@ -83,11 +95,18 @@ def session(request: pytest.FixtureRequest) -> Session:
     return request.config.stash[SESSION]
 
 
+@pytest.fixture
+def stopwatch(
+    benchmark: BenchmarkFixture, session: Session, visit: Visit, pytestconfig: pytest.Config
+) -> Stopwatch:
+    """Times a visit."""
+    benchmark.params = items.identity(visit)  # as they go into JSON
+    return Stopwatch(benchmark, Bounds.of(pytestconfig), timer_of(session.plan.device))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Turn the plan into items; what a resumed run has already is left out."""
-    session = metafunc.config.stash[SESSION]
-    names, rows = items(metafunc.function, session)
-    metafunc.parametrize(names, rows, ids=["-".join(map(str, row)) for row in rows])
+    items.parametrize(metafunc, metafunc.config.stash[SESSION].todo)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -101,16 +120,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     shared = session.config.stash[SESSION]
     if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
         reporter.showfspath = False
-    shared.display.start(len(session.items), sum(map(_weight, session.items)))
+    weights = [items.weight(items.task_of(item), shared.plan) for item in session.items]
+    shared.display.start(len(weights), sum(weights))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
     """Say what runs."""
-    display = item.config.stash[SESSION].display
-    display.running(_label(item))
+    session, task = item.config.stash[SESSION], items.task_of(item)
+    kind = item.name.partition("[")[0].removeprefix("test_")
+    session.display.running(f"{kind} {items.label(task)}")
     result = yield
-    display.done(_weight(item))
+    session.display.done(items.weight(task, session.plan))
     return result
 
 
@@ -126,7 +147,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     shared = session.config.stash[SESSION]
     shared.display.stop()
     if shared.run.has_results:
-        shared.record_end(complete=exitstatus != pytest.ExitCode.INTERRUPTED)
+        shared.logbook.close(complete=exitstatus != pytest.ExitCode.INTERRUPTED)
 
 
 def pytest_benchmark_update_machine_info(
@@ -144,37 +165,3 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         return
     sys.stdout.flush()  # pytest's last lines come before the report's first
     subprocess.run([sys.executable, "-m", "reports", str(session.run.path)], check=False)
-
-
-def _label(item: pytest.Item) -> str:
-    """The item in words."""
-    kind = item.name.partition("[")[0].removeprefix("test_")
-    parameters = _parameters(item)
-    words = [
-        kind,
-        *(
-            str(parameters[name])
-            for name in ("scope", "head", "variant", "phase")
-            if name in parameters
-        ),
-    ]
-    if "classes" in parameters:
-        words.append(f"n={parameters['classes']} batch={parameters['batch']}")
-    if "pass_index" in parameters:
-        words.append(f"pass {parameters['pass_index'] + 1}")
-    return " ".join(words)
-
-
-def _weight(item: pytest.Item) -> float:
-    """Rough seconds of an item on a small CPU: how much of the time left it stands for."""
-    parameters = _parameters(item)
-    plan = item.config.stash[SESSION].plan
-    if "classes" in parameters:
-        scores: float = parameters["classes"] * parameters["batch"]
-        return 0.1 + 2e-10 * scores * plan.sweep.features
-    return plan.training_weight if "seed" in parameters else 1.0
-
-
-def _parameters(item: pytest.Item) -> dict[str, Any]:
-    parameters: dict[str, Any] = item.callspec.params  # type: ignore[attr-defined]
-    return parameters

@@ -1,41 +1,84 @@
-"""Says what a benchmark runs over, beside the benchmark itself."""
+"""What a benchmark runs for each of, said beside it; and what its items are called."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import asdict
+from typing import TypeVar
+
+import pytest
 
 from bench.cells import Visit
+from bench.options import Plan
+from bench.todo import Todo
+from models.config import TrainingConfig
+from reports.results import Cell
 
-if TYPE_CHECKING:
-    from bench.session import Session
+Task = Visit | Cell | TrainingConfig
+"""A measurement to make, a cell to trace, or a training."""
 
 Benchmark = TypeVar("Benchmark", bound=Callable[..., None])
-Rows = Callable[["Session"], Sequence[Any]]
-"""What there is to do in a session: visits of cells, or other objects."""
+
+_RUNS_FOR: dict[Callable[..., None], tuple[str, Callable[[Todo], Sequence[Task]]]] = {}
+
+OF_THE_RUN = ("features", "dtype", "device", "threads")
+"""Fields of a cell that its scope and the run decide: no two items differ in these alone."""
 
 
-def over(names: str, rows: Rows) -> Callable[[Benchmark], Benchmark]:
-    """Have pytest call the decorated benchmark once per row of the session.
+def for_each(name: str, left: Callable[[Todo], Sequence[Task]]) -> Callable[[Benchmark], Benchmark]:
+    """Have pytest call the decorated benchmark once for each thing that is left to do.
 
     Args:
-        names: parameters of the benchmark, separated by commas: attributes of a row, or of its
-            cell where it is a visit. They are numbers and words, and identify the item.
-        rows: gives the rows, without those that an earlier session has finished.
+        name: the benchmark's parameter that takes it.
+        left: gives what an earlier session has not finished.
     """
 
-    def attach(benchmark: Benchmark) -> Benchmark:
-        benchmark.over = names.split(","), rows  # type: ignore[attr-defined]
+    def note(benchmark: Benchmark) -> Benchmark:
+        _RUNS_FOR[benchmark] = name, left
         return benchmark
 
-    return attach
+    return note
 
 
-def items(benchmark: Callable[..., None], session: Session) -> tuple[list[str], list[list[Any]]]:
-    """Parameter names of a benchmark, and their values for each of its items."""
-    names, rows = benchmark.over  # type: ignore[attr-defined]
-    return names, [[_value(row, name) for name in names] for row in rows(session)]
+def parametrize(metafunc: pytest.Metafunc, todo: Todo) -> None:
+    """Turn what is left to do into pytest's items."""
+    name, left = _RUNS_FOR[metafunc.function]
+    tasks = left(todo)
+    ids = ["-".join(map(str, identity(task).values())) for task in tasks]
+    metafunc.parametrize(name, tasks, ids=ids)
 
 
-def _value(row: Any, name: str) -> Any:
-    return getattr(row.cell if isinstance(row, Visit) and name != "pass_index" else row, name)
+def task_of(item: pytest.Item) -> Task:
+    """What pytest's `item` is to carry out."""
+    task: Task
+    (task,) = item.callspec.params.values()  # type: ignore[attr-defined]
+    return task
+
+
+def identity(task: Task) -> dict[str, str | int]:
+    """What tells `task` from others of its benchmark, in words and numbers."""
+    match task:
+        case Visit(cell, pass_index):
+            fields = {name: v for name, v in asdict(cell).items() if name not in OF_THE_RUN}
+            return fields | {"pass_index": pass_index}
+        case Cell():
+            return {"head": task.head}
+        case TrainingConfig():
+            return {"variant": task.variant, "seed": task.seed}
+
+
+def label(task: Task) -> str:
+    """`task` in words."""
+    named = identity(task).items()
+    return " ".join(value if isinstance(value, str) else f"{name}={value}" for name, value in named)
+
+
+def weight(task: Task, plan: Plan) -> float:
+    """Rough seconds of `task` on a small CPU: how much of the time left it stands for."""
+    match task:
+        case Visit(cell):
+            return 0.1 + 2e-10 * cell.classes * cell.batch * plan.sweep.features
+        case Cell():
+            return 1.0
+        case TrainingConfig():
+            return plan.training_weight

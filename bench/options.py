@@ -29,7 +29,7 @@ class Plan:
         seed: of the order of visits, the data and the training.
         device: `cpu` or `cuda`.
         threads: torch's intra-op threads; trainings at once share them.
-        data: folder of CIFAR-100, or of images.
+        data: folder of CIFAR-100, or of images, as given; None where none was.
         jobs: trainings at once.
     """
 
@@ -38,7 +38,7 @@ class Plan:
     seed: int
     device: str
     threads: int
-    data: str
+    data: str | None
     jobs: int = 1
 
     def load_dataset(self, missing: str = "") -> Dataset | None:
@@ -48,14 +48,15 @@ class Plan:
             missing: why the data cannot be had, where that is known already.
 
         Raises:
-            DataError: the files are damaged, or the folder cannot be written.
+            DataError: the data cannot be used, see `models.data.load`.
         """
         if not (self.sweep.trained and self.sweep.epochs):
             return None
-        dataset = stand_in(missing) if missing else load(Path(self.data))
+        folder = None if self.data is None else Path(self.data)
+        dataset = stand_in(missing) if missing else load(folder, self.seed)
         if (images := self.sweep.train_images) is None:
             return dataset
-        return dataset.subset(min(images, len(dataset.train)), len(dataset.test))
+        return dataset.subset(min(images, len(dataset.train)), len(dataset.test), self.seed)
 
     def trainings(self) -> list[TrainingConfig]:
         """What the plan trains: seed by seed, so that a run cut short has all variants alike."""
@@ -165,13 +166,14 @@ def plan(option: Callable[[str], Any]) -> Plan:
         if SWEEPS[option("sweep")].trained:
             own = tuple(name for name in overrides["heads"] if name not in peers.names())
             overrides.setdefault("trained", own)
+    folder = root(option("data"))
     return Plan(
         name=option("sweep"),
         sweep=replace(SWEEPS[option("sweep")], **overrides),
         seed=option("seed"),
         device=option("device"),
         threads=option("threads") or torch.get_num_threads(),
-        data=str(root(option("data"))),
+        data=None if folder is None else str(folder),
         jobs=option("jobs"),
     )
 

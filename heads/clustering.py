@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from scipy.cluster.hierarchy import ClusterNode, linkage, to_tree
 from torch import Tensor
 
 from heads.trees import Tree, check_examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from scipy.cluster.hierarchy import ClusterNode
 
 LARGEST = 4096
 """Most classes to cluster: all their distances are held at once."""
@@ -39,6 +40,9 @@ def clustered(features: Tensor, targets: Tensor, num_classes: int, branching: in
     Raises:
         ValueError: examples of other shapes or types, too many classes, `branching` below 2.
     """
+    # Imported here, as it would take longer than all the other heads together.
+    from scipy.cluster.hierarchy import linkage, to_tree
+
     check_examples(features, targets)
     if not 2 <= num_classes <= LARGEST:
         raise ValueError(

@@ -10,8 +10,8 @@ import ssl
 import tempfile
 import urllib.error
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import _torchvision, folders
+from models.folders import printable, some
+
+FOLDER = Path("data")
+"""Where the data lies, and is downloaded to, if nothing else is said."""
 
 _NETWORK_SECONDS = 20.0
 """Without an answer for so long there is no network; torchvision itself would wait for ever."""
@@ -32,6 +36,8 @@ _NETWORK_ERRORS = (
     TimeoutError,
 )
 
+CIFAR100 = "CIFAR-100"
+"""What the data set itself is called; nothing else is."""
 
 TEST_SHARE = 0.2
 """Of the images in class folders that come without a test split."""
@@ -90,6 +96,8 @@ class Dataset:
         reason: why they are generated; empty where they are not.
         mean: of each colour of the training images, in 0..255; subtracted from all images.
         deviation: of each colour of the training images; all images are divided by it.
+        notes: what else is known of where the images come from, in words under a short name each:
+            what was read, left out, converted, drawn.
     """
 
     name: str
@@ -102,11 +110,55 @@ class Dataset:
     reason: str = ""
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     deviation: tuple[float, ...] = (1.0, 1.0, 1.0)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.classes)
+
+    def facts(self) -> dict[str, Any]:
+        """What the results folder keeps of it; JSON's own types only."""
+        return {
+            "name": self.name,
+            "stand_in": self.stand_in,
+            "reason": self.reason,
+            "train_images": len(self.train),
+            "test_images": len(self.test),
+            **self.notes,
+            **self._gaps(),
+            "classes": list(self.classes),
+            "superclasses": list(self.superclasses),
+            "superclass_of": list(self.superclass_of),
+        }
+
+    def account(self) -> list[str]:
+        """Lines that say what is trained on, before it is."""
+        return [
+            f"Data: {self.name}, {self.num_classes:,} classes, {len(self.train):,} training and "
+            f"{len(self.test):,} test images",
+            *(
+                f"  {name.replace('_', ' ')}: {text}"
+                for name, text in {**self.notes, **self._gaps()}.items()
+            ),
+        ]
+
+    def _gaps(self) -> dict[str, str]:
+        """What the figures of a training cannot mean on these images."""
+        gaps = {}
+        if untaught := self._missing(self.train):
+            gaps["no_training_images"] = f"{untaught}: nothing is learned of them"
+        if untested := self._missing(self.test):
+            gaps["no_test_images"] = f"{untested}: macro averages are over the other classes"
+        if self.num_classes <= 5:
+            gaps["top_5"] = f"always 100 %, as there are only {self.num_classes} classes"
+        return gaps
+
+    def _missing(self, split: Split) -> str:
+        """The classes without an image in `split`, in words; empty where there are none."""
+        counts = split.targets.bincount(minlength=self.num_classes).tolist()
+        names = [name for name, count in zip(self.classes, counts, strict=True) if not count]
+        return f"{len(names):,} of {self.num_classes:,} classes ({some(names)})" if names else ""
 
     def to(self, device: torch.device) -> Dataset:
         """The same data set on `device`."""
@@ -118,10 +170,20 @@ class Dataset:
         Raises:
             ValueError: a split has fewer images than asked for.
         """
+        whole = {"training": (train_images, self.train), "test": (test_images, self.test)}
+        drawn = [
+            f"{count:,} of {len(split):,} {what} images"
+            for what, (count, split) in whole.items()
+            if count < len(split)
+        ]
+        notes = dict(self.notes)
+        if drawn:
+            notes["drawn"] = f"{' and '.join(drawn)}, every class in its proportion, seed {seed}"
         return replace(
             self,
             train=_draw(self.train, train_images, seed)[0],
             test=_draw(self.test, test_images, seed)[0],
+            notes=notes,
         )
 
     def held_out(self, share: float = 0.1, seed: int = 0) -> Dataset:
@@ -146,35 +208,61 @@ class Dataset:
         return replace(self, train=train, test=test)
 
 
-def root(option: str | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The data folder: the option, else `CIFAR100_ROOT`, else `data`."""
-    return Path(option or environ.get("CIFAR100_ROOT") or "data").expanduser()
-
-
-def load(folder: Path) -> Dataset:
-    """The images in `folder`: CIFAR-100's files, or any images in a folder per class.
-
-    Where it has neither, CIFAR-100 is downloaded into it, and without a network the stand-in takes
-    its place. The images are normalised: each colour to mean 0 and deviation 1 over the training
-    images.
+def root(option: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The data folder that was given: the option, else `CIFAR100_ROOT`; None if neither was.
 
     Raises:
-        DataError: a file is damaged, the folder can be neither read nor written, or as
-            `load_folder`.
+        DataError: the option is empty, or names the home of a user that does not exist.
     """
-    cifar = folder / _torchvision.datasets().CIFAR100.base_folder
-    if not cifar.is_dir() and folders.holds_images(folder):
-        return load_folder(folder)
+    if option == "":
+        raise DataError("--data is empty; expected a folder of CIFAR-100 or of class folders")
+    given = option or environ.get("CIFAR100_ROOT")
     try:
+        return Path(given).expanduser() if given else None
+    except RuntimeError as error:
+        raise DataError(f"data folder {given}: {error}; give a folder that exists") from error
+
+
+def load(folder: Path | None = None, seed: int = 0) -> Dataset:
+    """The images in `folder`: CIFAR-100's files, or any images in a folder per class.
+
+    Where it is missing or empty, CIFAR-100 is downloaded into it. A folder that was given is used
+    or refused; only where none was and there is no network, the stand-in takes its place. The
+    images are normalised: each colour to mean 0 and deviation 1 over the training images.
+
+    Args:
+        folder: as given; None for `FOLDER`.
+        seed: of the choice of test images, see `load_folder`.
+
+    Raises:
+        DataError: a file is damaged, the folder can be neither read nor written, it holds something
+            else, or nothing and there is no network; or as `load_folder`.
+    """
+    given, folder = folder is not None, folder or FOLDER
+    try:
+        existed, folder = folder.exists(), _around(folder)
+        if _holds_other_images(folder, given):
+            return load_folder(folder, seed)
         if not all(file.is_file() for file in _files(folder)):
             _refuse_damaged(folder)
             _download(folder)
         return _read(folder)
     except _UnavailableError as error:
-        return stand_in(f"CIFAR-100 is not in {folder} and could not be downloaded: {error}")
+        reason = f"CIFAR-100 is not in {folder} and could not be downloaded: {error}"
+        if given:
+            if not existed:
+                with suppress(OSError):
+                    folder.rmdir()
+            raise DataError(
+                f"{printable(reason)}; give a folder that holds cifar-100-python/ or a folder of "
+                "images per class"
+            ) from error
+        return stand_in(reason)
+    except folders.FolderError as error:
+        raise DataError(str(error)) from error
     except OSError as error:
         raise DataError(
-            f"data folder {folder}: {error.strerror or error}; "
+            f"data folder {printable(folder)}: {error.strerror or error}; "
             "choose one that can be read and written with --data or CIFAR100_ROOT"
         ) from error
 
@@ -184,7 +272,8 @@ def load_folder(folder: Path, seed: int = 0) -> Dataset:
 
     Args:
         folder: has `train/` and `test/` (or `val/`), each with a folder per class; or the classes'
-            folders themselves, and a fifth of each class becomes the test split.
+            folders themselves, and a fifth of each class becomes the test split: at least one
+            image of two or more.
         seed: of that choice.
 
     Raises:
@@ -194,21 +283,30 @@ def load_folder(folder: Path, seed: int = 0) -> Dataset:
         found = folders.read(folder)
     except folders.FolderError as error:
         raise DataError(str(error)) from error
-    train, test = found.train, found.test
+    train, test, notes = found.train, found.test, found.notes
     if test is None:
-        dealt = _deal(train.targets, seed)
-        count = max(1, round(TEST_SHARE * len(dealt)))
-        test, train = (
-            folders.Pictures(train.pixels[part], train.targets[part])
-            for part in (dealt[:count], dealt[count:])
-        )
+        tested = _share_of_each(train.targets, TEST_SHARE, seed)
+        if not len(tested):
+            raise DataError(
+                f"{printable(folder)} holds one image per class, so that none is left to test on; "
+                "expected at least two"
+            )
+        test = folders.Pictures(train.pixels[tested], train.targets[tested])
+        kept = torch.ones(len(train.targets), dtype=torch.bool)
+        kept[tested] = False
+        train = folders.Pictures(train.pixels[kept], train.targets[kept])
+        share = f"{100 * TEST_SHARE:.0f} %"
+        split = f"none in the folder; {share} of each class drawn to test on, seed {seed}"
+        notes = {"read": notes["read"], "split": split, **notes}
     return _dataset(
-        name=folder.resolve().name,
+        # Not the bare name: a folder may be called as a data set that others published about.
+        name=f"images in {printable(folder.resolve().name or folder)}",
         classes=found.classes,
         superclasses=(),
         superclass_of=(),
         train=(train.pixels, train.targets),
         test=(test.pixels, test.targets),
+        notes=notes,
     )
 
 
@@ -261,6 +359,42 @@ def _files(folder: Path) -> dict[Path, str]:
     return {folder / cifar.base_folder / name: md5 for name, md5 in listed}
 
 
+def _around(folder: Path) -> Path:
+    """The folder that CIFAR-100's own one lies in, where that was given itself."""
+    cifar = _torchvision.datasets().CIFAR100
+    names = {file.name for file in _files(folder)}
+    inside = folder.absolute().name == cifar.base_folder
+    return folder.parent if inside and all((folder / name).is_file() for name in names) else folder
+
+
+def _holds_other_images(folder: Path, given: bool) -> bool:
+    """Whether `folder` is to be read as images in class folders rather than as CIFAR-100.
+
+    Raises:
+        DataError: it is a file, or was given and is another version of CIFAR.
+        FolderError: its folders cannot be read.
+    """
+    if folder.is_file():
+        raise DataError(
+            f"{printable(folder)} is a file; expected a folder of CIFAR-100 or of class folders: "
+            "unpack it, if it is an archive"
+        )
+    cifar = _torchvision.datasets().CIFAR100
+    if not folder.is_dir() or any(
+        (folder / name).exists() for name in (cifar.base_folder, cifar.filename)
+    ):
+        return False
+    if not given:
+        return folders.hold_images(folder)
+    visible = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    if others := [name for name in visible if name.startswith("cifar-1")]:
+        raise DataError(
+            f"{printable(folder / others[0])} is not the Python version of CIFAR-100; "
+            f"expected {cifar.base_folder}/, or a folder of images per class"
+        )
+    return bool(visible)
+
+
 def _refuse_damaged(folder: Path) -> None:
     check_integrity = _torchvision.datasets().utils.check_integrity
     for file, md5 in _files(folder).items():
@@ -282,7 +416,9 @@ def _download(folder: Path) -> None:
                 cifar.url, folder, extracted, filename=cifar.filename, md5=cifar.tgz_md5
             )
         except _NETWORK_ERRORS as error:
-            raise _UnavailableError(str(error)) from error
+            archive = folder / cifar.filename
+            kept = f"; {cifar.filename} in it is damaged" if archive.exists() else ""
+            raise _UnavailableError(f"{error}{kept}") from error
         except RuntimeError as error:  # torchvision: the md5 of what arrived is another
             raise _UnavailableError("what arrived is not its archive") from error
         for file in _files(folder):
@@ -312,13 +448,28 @@ def _read(folder: Path) -> Dataset:
     coarse = _unpickle(folder / cifar.base_folder / cifar.test_list[0][0])["coarse_labels"]
     superclass_of = dict(zip(test.targets, coarse, strict=True))
     return _dataset(
-        name="CIFAR-100",
+        name=CIFAR100,
         classes=train.classes,
         superclasses=superclasses["coarse_label_names"],
         superclass_of=[superclass_of[index] for index in range(len(train.classes))],
         train=(torch.from_numpy(train.data), torch.tensor(train.targets)),
         test=(torch.from_numpy(test.data), torch.tensor(test.targets)),
+        notes=_beside(folder),
     )
+
+
+def _beside(folder: Path) -> dict[str, str]:
+    """What lies beside CIFAR-100's files, as it is not read."""
+    cifar = _torchvision.datasets().CIFAR100
+    own = (cifar.base_folder, cifar.filename)
+    others = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name not in own and not path.name.startswith(".")
+    )
+    if not others:
+        return {}
+    return {"left_out": f"{len(others):,} beside {cifar.base_folder}/ ({some(others)})"}
 
 
 def _unpickle(file: Path) -> dict[str, Any]:
@@ -338,6 +489,7 @@ def _dataset(
     test: tuple[Tensor, Tensor],
     stand_in: bool = False,
     reason: str = "",
+    notes: Mapping[str, str] | None = None,
 ) -> Dataset:
     """The data set of these pixels, (N, 32, 32, 3) uint8, and targets, (N,) int64."""
     rows = [split.flatten(1).to(torch.float32) for split in (train[0], test[0])]
@@ -359,7 +511,19 @@ def _dataset(
         reason=reason,
         mean=tuple(mean.tolist()),
         deviation=tuple(deviation.tolist()),
+        notes=notes or {},
     )
+
+
+def _share_of_each(targets: Tensor, share: float, seed: int) -> Tensor:
+    """Indices of a share of each class, at random; of two images or more at least one, not all."""
+    dealt = _deal(targets, seed)
+    parts = []
+    for label in targets.unique():
+        of_label = dealt[targets[dealt] == label]
+        least = min(1, len(of_label) - 1)
+        parts.append(of_label[: max(least, round(share * len(of_label)) if least else 0)])
+    return torch.cat(parts)
 
 
 def _draw(split: Split, count: int, seed: int) -> tuple[Split, Split]:

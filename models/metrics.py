@@ -2,37 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Metrics:
-    """Figures of one test pass; shares are in [0, 1].
-
-    A class that is never predicted has precision 0, one that is not in the test set recall 0, and
-    both count in the macro averages: a head that ignores a class must not look better for it.
-
-    Attributes:
-        accuracy: share of images whose most probable class is right.
-        top5: share of images whose class is among the five most probable.
-        precision: mean over classes of the share of its predictions that are right.
-        recall: mean over classes of the share of its images that are found.
-        f1: mean over classes of the harmonic mean of the two.
-        per_class: `precision`, `recall` and `f1` of each class.
-        confusion: entry [i][j] counts the images of class i predicted as j.
-    """
-
-    accuracy: float
-    top5: float
-    precision: float
-    recall: float
-    f1: float
-    per_class: Mapping[str, Sequence[float]]
-    confusion: Sequence[Sequence[int]]
+from reports.results import Metrics
 
 
 def measure(targets: Tensor, ranked: Tensor, num_classes: int) -> Metrics:
@@ -47,19 +20,20 @@ def measure(targets: Tensor, ranked: Tensor, num_classes: int) -> Metrics:
     truth, ranks = targets.cpu().numpy(), ranked.cpu().numpy()
     predicted = ranks[:, 0]
     labels = range(num_classes)
-    precision, recall, f1, _ = precision_recall_fscore_support(
+    precision, recall, f1, images = precision_recall_fscore_support(
         truth, predicted, labels=labels, zero_division=0
     )
+    tested = images > 0
     return Metrics(
         accuracy=float(accuracy_score(truth, predicted)),
         top5=float((ranks[:, :5] == truth[:, None]).any(axis=1).mean()),
-        precision=float(precision.mean()),
-        recall=float(recall.mean()),
-        f1=float(f1.mean()),
+        precision=float(precision[tested].mean()),
+        recall=float(recall[tested].mean()),
+        f1=float(f1[tested].mean()),
         per_class={
             "precision": precision.tolist(),
             "recall": recall.tolist(),
             "f1": f1.tolist(),
         },
-        confusion=confusion_matrix(truth, predicted, labels=labels).tolist(),
+        confusion=confusion_matrix(truth, predicted, labels=labels),
     )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,24 +23,14 @@ from models.config import Autocast, TrainingConfig
 from models.costs import path_multiply_adds
 from models.data import Dataset, Split
 from models.greedy import count_greedy_misses
-from models.metrics import Metrics, measure
+from models.metrics import measure
 from models.optimizers import build_optimizer, build_schedule
-from models.records import Epoch, Loss, TrainingRecord
+from models.records import begun
 from models.relearning import first_options, head_on, learn_tree
 from models.steps import Captured, Eager, Steps, capturable, casting, draw_epoch
 from models.tinyvgg import Classifier
-
-__all__ = [
-    "CheckpointError",
-    "Epoch",
-    "Loss",
-    "Observer",
-    "Silent",
-    "TrainingRecord",
-    "build_model",
-    "evaluate",
-    "train",
-]
+from reports.results import Epoch, Loss, Metrics, Training
+from reports.results.files import write_whole
 
 TEST_BATCH_SIZE = 100
 """Small enough for the activations to stay in a CPU's caches, and for heads of many classes."""
@@ -60,7 +48,7 @@ class Observer(Protocol):
     def on_loss(self, entry: Loss) -> None:
         """After every recorded loss."""
 
-    def on_epoch(self, record: TrainingRecord) -> None:
+    def on_epoch(self, record: Training) -> None:
         """After every epoch, with the record so far; "failed" as long as epochs are missing."""
 
 
@@ -73,7 +61,7 @@ class Silent:
     def on_loss(self, entry: Loss) -> None:
         """Do nothing."""
 
-    def on_epoch(self, record: TrainingRecord) -> None:
+    def on_epoch(self, record: Training) -> None:
         """Do nothing."""
 
 
@@ -138,7 +126,7 @@ def train(
     observer: Observer | None = None,
     checkpoint: Path | None = None,
     timer: Callable[[], float] = time.perf_counter,
-) -> TrainingRecord:
+) -> Training:
     """Train and test one head on TinyVGG.
 
     A loss that is not finite ends the training with a record that says so. Whatever else goes wrong
@@ -169,26 +157,25 @@ class _State:
     optimizer: torch.optim.Optimizer
     schedule: LRScheduler | None
     order: torch.Generator
-    record: TrainingRecord
+    record: Training
+    config: TrainingConfig
     tree: Tree | Tensor | None = None
     steps: Steps | None = None
 
     @property
     def length(self) -> int:
         """Training steps from the first epoch to the last."""
-        config = self.record.config
         images: int = self.record.dataset["train_images"]
-        return config.epochs * -(-images // config.batch_size)
+        return self.config.epochs * -(-images // self.config.batch_size)
 
     def relearn(self, split: Split) -> None:
         """Learn the head's tree anew; the body trains on as if nothing had happened."""
-        config = self.record.config
-        self.tree = learn_tree(self.model, split, config)
-        self.change_head(head_on(self.tree, self.model, config))
+        self.tree = learn_tree(self.model, split, self.config)
+        self.change_head(head_on(self.tree, self.model, self.config))
 
     def change_head(self, head: Head) -> None:
         """Put `head` in the place of the model's; the rest keeps its place in the schedule."""
-        config, old = self.record.config, self.optimizer
+        config, old = self.config, self.optimizer
         self.model.head = head
         self.steps = None
         self.optimizer = build_optimizer(
@@ -213,7 +200,7 @@ def _train(
     observer: Observer,
     checkpoint: Path | None,
     timer: Callable[[], float],
-) -> TrainingRecord:
+) -> Training:
     length = config.epochs * -(-len(dataset.train) // config.batch_size)
     model = build_model(config, dataset.num_classes, length)
     optimizer = build_optimizer(model, config, capturable=_captures(model, config))
@@ -222,12 +209,8 @@ def _train(
         optimizer,
         build_schedule(optimizer, config, length),
         torch.Generator().manual_seed(config.seed),
-        TrainingRecord(
-            config,
-            _facts(dataset),
-            datetime.now(UTC).isoformat(timespec="seconds"),
-            head_multiply_adds=path_multiply_adds(model.head),
-        ),
+        begun(config, dataset, path_multiply_adds(model.head)),
+        config,
     )
     if checkpoint is not None and checkpoint.exists():
         _restore(state, checkpoint)
@@ -239,7 +222,7 @@ def _train(
             epoch, metrics = _epoch(state, dataset, observer, timer)
         except _NotFiniteError as error:
             return replace(state.record, reason=str(error), seconds=before + timer() - started)
-        state.record = _extend(state.record, epoch, metrics, before + timer() - started)
+        state.record = _extend(config, state.record, epoch, metrics, before + timer() - started)
         if state.record.status == "measured":
             misses = count_greedy_misses(model, dataset.test.images)
             state.record = replace(
@@ -259,10 +242,10 @@ def _captures(model: Classifier, config: TrainingConfig) -> bool:
 
 
 def _extend(
-    record: TrainingRecord, epoch: Epoch, metrics: Metrics, seconds: float
-) -> TrainingRecord:
+    config: TrainingConfig, record: Training, epoch: Epoch, metrics: Metrics, seconds: float
+) -> Training:
     """The record with one more epoch in it, marked as measured if that was the last one."""
-    config, epochs = record.config, (*record.epochs, epoch)
+    epochs = (*record.epochs, epoch)
     out_of_patience = config.patience is not None and config.patience <= _epochs_since_best(epochs)
     ended = out_of_patience or len(epochs) == config.epochs
     return replace(
@@ -288,7 +271,7 @@ def _epoch(
     timer: Callable[[], float],
 ) -> tuple[Epoch, Metrics]:
     """Train one epoch, recording its losses in `state.record`, and test."""
-    config, number = state.record.config, len(state.record.epochs) + 1
+    config, number = state.config, len(state.record.epochs) + 1
     device, clock = dataset.train.targets.device, _synchronised(timer, dataset)
     began = clock()
     if number - 1 in config.relearn:
@@ -341,19 +324,6 @@ def _require_finite(loss: float, what: str, epoch: int) -> None:
         raise _NotFiniteError(f"the {what} in epoch {epoch} is not finite ({loss})")
 
 
-def _facts(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "stand_in": dataset.stand_in,
-        "reason": dataset.reason,
-        "train_images": len(dataset.train),
-        "test_images": len(dataset.test),
-        "classes": list(dataset.classes),
-        "superclasses": list(dataset.superclasses),
-        "superclass_of": list(dataset.superclass_of),
-    }
-
-
 def _synchronised(timer: Callable[[], float], dataset: Dataset) -> Callable[[], float]:
     """`timer`, read once the data's device has done what it was asked to."""
     device = dataset.train.targets.device
@@ -387,59 +357,46 @@ def _reproducibly(config: TrainingConfig) -> Iterator[None]:
 def _save(state: _State, file: Path) -> None:
     """Write the checkpoint whole: whoever reads `file` finds the old state or the new one."""
     content = {
-        "record": state.record.to_json(),
+        "record": state.record.dump(),
         "tree": state.tree.parents if isinstance(state.tree, Tree) else state.tree,
         "tree_has_parents": isinstance(state.tree, Tree),
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "schedule": None if state.schedule is None else state.schedule.state_dict(),
         "order": state.order.get_state(),
-        "random": _random_state(torch.device(state.record.config.device)),
+        "random": _random_state(torch.device(state.config.device)),
     }
-    partial = file.with_name(f"{file.name}.partial")
-    with partial.open("wb") as stream:
-        torch.save(content, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    write_whole(file, lambda stream: torch.save(content, stream))
 
 
 def _restore(state: _State, file: Path) -> None:
     """Put `state` back to where it was when the checkpoint was written."""
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        record = content["record"]
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        record = Training.load(content["record"])
+    except (
+        *(RuntimeError, EOFError, KeyError, TypeError, ValueError),
+        pickle.UnpicklingError,
+    ) as error:
         raise CheckpointError(
             f"{file} is not a checkpoint or is damaged; delete it to train from the start"
         ) from error
-    _require_same(state.record.to_json(), record, file)
+    _require_same(state.record.dump(), record.dump(), file)
     state.tree = content["tree"]
     if content["tree_has_parents"]:
         state.tree = Tree(content["tree"], state.model.head.num_classes)
     if state.tree is not None:
-        state.change_head(head_on(state.tree, state.model, state.record.config))
+        state.change_head(head_on(state.tree, state.model, state.config))
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
     for group in state.optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
-            group["lr"] = group["lr"].to(state.record.config.device)
+            group["lr"] = group["lr"].to(state.config.device)
     if state.schedule is not None:
         state.schedule.load_state_dict(content["schedule"])
     state.order.set_state(content["order"])
-    _set_random_state(torch.device(state.record.config.device), content["random"])
-    state.record = replace(
-        state.record,
-        started=record["started"],
-        seconds=record["seconds"],
-        status=record["status"],
-        reason=record["reason"],
-        losses=tuple(Loss(**entry) for entry in record["losses"]),
-        epochs=tuple(Epoch(**entry) for entry in record["epochs"]),
-        stopped_early=record["stopped_early"],
-        final=record["final"] and Metrics(**record["final"]),
-        greedy_misses=record["greedy_misses"],
-    )
+    _set_random_state(torch.device(state.config.device), content["random"])
+    state.record = record
 
 
 def _require_same(wanted: Mapping[str, Any], saved: Mapping[str, Any], file: Path) -> None:

@@ -11,7 +11,9 @@ from urllib.parse import quote
 from reports import summary
 from reports.findings.findings import find
 from reports.findings.side_by_side import LETTERS
-from reports.page import drawing, html, side_by_side
+from reports.page import html
+from reports.page.figures import drawing
+from reports.page.stills import stills
 from reports.results import ResultsError, load, locate
 
 
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             page = asked.output / f"{findings.run.name}.html"
             _write(page, html.render(findings))
             if asked.figure:
-                for name, figure in html.stills(findings).items():
+                for name, figure in stills(findings).items():
                     drawing.save(figure, page.with_stem(f"{page.stem}{name}"))
             summary.show(findings, page)
             runs.append(findings)
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             title = _title([findings.run.name for findings in runs])
             own = [f"{quote(findings.run.name)}.html" for findings in runs]
             page = asked.output / f"{title}.html"
-            _write(page, side_by_side.render(runs, own, title))
+            _write(page, html.render_side_by_side(runs, own, title))
             print(f"side by side: {page}")
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)

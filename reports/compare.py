@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import false_discovery_control
 
+from reports import units
 from reports.findings.joined import join, scatter
 from reports.results import ResultsError, load, locate
 from reports.stats import estimates
@@ -145,9 +146,8 @@ def read(path: Path) -> Measured:
     run = load(path)
     known = scatter(run)
     cells = {
-        f"{c.scope} {c.head} {c.phase} n={c.classes} batch={c.batch} d={c.features} {c.device}": (
-            c.samples
-        )
+        f"{c.scope} {c.pipeline or c.head} {c.phase} "
+        f"n={c.classes} batch={c.batch} d={c.features} {c.device}": c.samples
         for c in join(run, known)
         if c.samples and c.replica == 0
     }
@@ -201,8 +201,8 @@ def show(
     table.add_column("change")
     changed = [c for c in found.cells if c.change in ("slower", "faster")]
     for comparison in changed[:rows]:
-        ratio = estimates.show(comparison.ratio)
-        table.add_row(escape(comparison.cell), escape(ratio), comparison.change)
+        ratio = units.show(comparison.ratio)
+        table.add_row(escape(comparison.cell), escape(str(ratio)), comparison.change)
     if changed:
         console.print(table)
     if len(changed) > rows:
@@ -219,7 +219,7 @@ def show(
 
 def common(shift: Interval, relative: bool) -> str:
     """What all cells have in common, in words."""
-    times = f"All cells together take {estimates.show(shift)} times as long (median)"
+    times = f"All cells together take {units.show(shift)} times as long (median)"
     if relative:
         return f"{times}; each is compared beside that."
     if shift.high < 1 / (1 + STEADY) or shift.low > 1 + STEADY:

@@ -34,6 +34,7 @@ def _heads(findings: Findings) -> Table:
     if findings.reference:
         at = f"training step at {findings.reference:,} classes, batch {findings.batch}"
     table = Table(title=Text(f"{findings.run.name}: {at}" if at else findings.run.name))
+    table.caption, table.caption_justify = Text(_trained(findings)), "left"
     table.add_column("head", overflow="fold")
     for name in ("step", "memory", "accuracy", "F1", "epoch"):
         table.add_column(name, justify="right")
@@ -48,6 +49,28 @@ def _heads(findings: Findings) -> Table:
             units.seconds(reached.epoch_seconds.estimate) if reached else "—",
         )
     return table
+
+
+def _trained(findings: Findings) -> str:
+    """What the accuracies in the table are those of; empty where there are none."""
+    shown = {row.trained.variant for row in findings.heads if row.trained}
+    said = []
+    for training in findings.run.trainings:
+        if training.variant in shown and training.final is not None:
+            of, how, epochs = training.dataset, training.config, len(training.epochs)
+            said.append(
+                f"after {epochs} epoch{'s' if epochs > 1 else ''} on {of.get('train_images')} "
+                f"images ({of.get('name')}; {how.get('optimizer')}, learning rate "
+                f"{how.get('learning_rate')}, batch {how.get('batch_size')}), where guessing "
+                f"reaches {units.share(1 / max(1, len(training.final.confusion)))}"
+            )
+    if not said:
+        return ""
+    return (
+        "accuracy and F1: share of test images that TinyVGG, a small image classifier, gets right "
+        f"with this head, and its mean over classes, {'; or '.join(dict.fromkeys(said))}. "
+        "epoch: time to train one."
+    )
 
 
 def _claims(findings: Findings) -> Table:

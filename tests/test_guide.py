@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "adding.md").read_text("utf-8")
 
-FILES = re.findall(r'```python title="(.+?)"\n(.*?)```', GUIDE, re.DOTALL)
+FILES = re.findall(r'```(?:python|html) title="(.+?)"\n(.*?)```', GUIDE, re.DOTALL)
 CHANGES = re.findall(r'```diff title="(.+?)"\n(.*?)```', GUIDE, re.DOTALL)
 COMMANDS = re.findall(r"^tox .+$", GUIDE, re.MULTILINE)
 
@@ -77,11 +77,14 @@ def run(project, *arguments):
     return done.stdout
 
 
-def test_the_guide_holds_a_head_and_a_peer_with_their_tests():
+def test_the_guide_holds_a_head_a_peer_and_a_section_with_their_tests():
     assert {Path(name).parent.as_posix() for name, _ in FILES} == {
         *("heads", "tests/heads", "bench/peers", "tests/bench"),
+        *("reports/page/sections", "tests/reports"),
     }
-    assert {name for name, _ in CHANGES} == {"heads/__init__.py", "bench/peers/__init__.py"}
+    assert {name for name, _ in CHANGES} == {
+        f"{package}/__init__.py" for package in ("heads", "bench/peers", "reports/page/sections")
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -103,6 +106,6 @@ def test_the_guides_commands_succeed(project, command):
 
 
 def test_the_guides_files_are_linted_and_formatted(project):
-    names = [name for name, _ in (*FILES, *CHANGES)]
+    names = [name for name, _ in (*FILES, *CHANGES) if name.endswith(".py")]
     run(project, sys.executable, "-m", "ruff", "check", *names)
     run(project, sys.executable, "-m", "ruff", "format", "--check", *names)

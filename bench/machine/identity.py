@@ -14,17 +14,17 @@ import cpuinfo
 import psutil
 import torch
 
-Facts = dict[str, str | int | float | bool]
+Description = dict[str, str | int | float | bool]
 
 
-def facts(device: str) -> Facts:
+def describe(device: str) -> Description:
     """What a reader needs to know before comparing this run with another."""
     return _processor() | _software() | _revision() | (_gpu() if device.startswith("cuda") else {})
 
 
-def _processor() -> Facts:
+def _processor() -> Description:
     cpu = cpuinfo.get_cpu_info()
-    found: Facts = {
+    found: Description = {
         "host": platform.node(),
         "cpu": cpu.get("brand_raw", platform.processor() or "unknown"),
         "cores": psutil.cpu_count(logical=False) or 0,
@@ -45,12 +45,12 @@ def _processor() -> Facts:
     return found
 
 
-def _caches(folder: Path) -> Facts:
+def _caches(folder: Path) -> Description:
     """Bytes of the caches that one core sees, as Linux knows them; elsewhere nothing.
 
     cpuinfo asks the processor, which on a virtual machine may not tell the whole truth.
     """
-    found: Facts = {}
+    found: Description = {}
     for cache in sorted(folder.glob("index*")):
         try:
             level, kind, size = (
@@ -63,7 +63,7 @@ def _caches(folder: Path) -> Facts:
     return found
 
 
-def _software() -> Facts:
+def _software() -> Description:
     return {
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -84,7 +84,7 @@ def _flags(configuration: str) -> str:
     return " ".join(re.findall(r"\b(?:BLAS_INFO|USE_[A-Z]+)=\w+", configuration))
 
 
-def _revision() -> Facts:
+def _revision() -> Description:
     """Commit of this checkout, and whether it had uncommitted changes; nothing outside of git."""
     git = shutil.which("git")
     here = Path(__file__).parent
@@ -105,7 +105,7 @@ def _revision() -> Facts:
         return {}
 
 
-def _gpu() -> Facts:
+def _gpu() -> Description:
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     return {
         "gpu": properties.name,

@@ -14,8 +14,8 @@ from statistics import median
 
 import torch
 
-from bench.machine.identity import Facts
-from bench.measure import timing
+from bench.machine import clock
+from bench.machine.identity import Description
 
 BEYOND_CACHE = 4
 """STREAM's rule: an array of so many times the last cache has to come from memory."""
@@ -29,11 +29,11 @@ SMALLEST_PRODUCT, LARGEST_PRODUCT = 512, 8_192
 LONG_ENOUGH = 5e-3
 """A matrix product of so many seconds no longer shows its start and its edges."""
 
-ROUNDS = 10
-ROUND_SECONDS = 0.02
+ROUNDS, ROUND_SECONDS = 10, 0.02
+"""Of each rate, which are a fifth of a second together: their median and extremes are kept."""
 
 
-def measure(device: str, facts: Facts) -> Facts:
+def measure(device: str, machine: Description) -> Description:
     """Rates per second: the median of `ROUNDS`, and under `_low` and `_high` the extremes.
 
     `copy_bytes_per_second` counts bytes read and bytes written, as STREAM does, in arrays well
@@ -42,9 +42,9 @@ def measure(device: str, facts: Facts) -> Facts:
 
     Args:
         device: where to measure.
-        facts: of the machine; those of its caches say how large an array has to be.
+        machine: its description; that of its caches says how large an array has to be.
     """
-    known = {name: size for name, size in facts.items() if isinstance(size, int)}
+    known = {name: size for name, size in machine.items() if isinstance(size, int)}
     if device.startswith("cuda"):
         l2 = last = known.get("gpu_l2_cache_bytes", 0)
     else:
@@ -90,21 +90,21 @@ def _product(rows: int, device: str) -> Callable[[], object]:
 
 def _once(call: Callable[[], object], device: str) -> float:
     """Seconds of the second call: the first one sets things up."""
-    clock = timing.timer_of(device)
+    timer = clock.timer_of(device)
     call()
-    begin = clock()
+    begin = timer()
     call()
-    return clock() - begin
+    return timer() - begin
 
 
 def _rounds(call: Callable[[], object], device: str) -> list[float]:
     """Seconds of a call in each of `ROUNDS`, which hold as many calls as `ROUND_SECONDS` do."""
-    clock = timing.timer_of(device)
+    timer = clock.timer_of(device)
     calls = max(1, round(ROUND_SECONDS / _once(call, device)))
     seconds = []
     for _ in range(ROUNDS):
-        begin = clock()
+        begin = timer()
         for _ in range(calls):
             call()
-        seconds.append((clock() - begin) / calls)
+        seconds.append((timer() - begin) / calls)
     return seconds

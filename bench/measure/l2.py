@@ -14,7 +14,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from bench.measure.timing import CudaInstant, Flush
+from bench.machine.clock import CudaInstant
+from bench.measure.timing import Flush
 
 VISIBLE = 0.05
 """From this share of a call on, what the cache saves is worth a flush."""

@@ -12,12 +12,11 @@ from torch.autograd.profiler_util import MEMORY_EVENT_NAME
 from torch.profiler import ProfilerActivity, profile, record_function
 
 import heads
-from bench.cells import Cell
 from bench.measure.workload import Call, Workload, build_module, num_bytes
+from reports.results import Cell
 
 HEADROOM = 0.8
 """Share of the free memory that a cell may plan with; the rest is for what nobody planned."""
-
 
 COUNTED = "headbench: counted"
 """Marks in the profile where the call begins whose memory is asked for."""

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import heads
-from bench.cells import Cell
-from bench.measure.timing import Timer
+from bench.machine.clock import Timer
 from heads.greedy import greedy_misses
 from heads.search import TreeHead
 from heads.trees import Tree
+from reports.results import Cell, Race
 
 USUAL_BATCH = 128
 """The batch to race at, where the sweep has it."""
@@ -38,33 +38,15 @@ LEAST_ROUNDS, MOST_ROUNDS = 6, 200
 SEEN = 2**13
 """Most classes that the quick training looks at; of a million, a fleeting corpus has few too."""
 
-STEPS, STEP_SAMPLES = 64, 512
-LEARNING_RATE = 0.3
+STEPS, STEP_SAMPLES, LEARNING_RATE = 64, 512, 0.3
+"""The quick training."""
+
 DIRECTIONS = 1_021
 """A prime, so that nodes of one path or with one parent hardly ever share a direction."""
 
 NOISE = 3.0
 """Spread of a class, where a node's direction has length 1. Together with the training it leaves a
 head that is right most of the time and sure of it about as often."""
-
-
-@dataclass(frozen=True)
-class Race:
-    """The methods on one model; raw, as it goes into the journal.
-
-    Attributes:
-        seconds: method -> seconds per batch, one per round; round by round all take turns.
-        scores: method -> scores computed per sample.
-        samples: how many samples were answered by both searches.
-        misses: how many of them greedy answers otherwise than exact.
-        right: how many the exact answer is right for.
-    """
-
-    seconds: Mapping[str, Sequence[float]]
-    scores: Mapping[str, float]
-    samples: int
-    misses: int
-    right: int
 
 
 class Clusters:
@@ -156,7 +138,7 @@ def race(head: Any, clusters: Clusters, batch: int, timer: Timer) -> Race:
         "all": lambda: head.log_prob(features).argmax(dim=1),
     }
     return Race(
-        seconds=take_turns(calls, timer, RACE_SECONDS),
+        seconds={k: np.array(t) for k, t in take_turns(calls, timer, RACE_SECONDS).items()},
         scores={name: scores(call, *features.shape) for name, call in calls.items()},
         samples=SAMPLES,
         misses=misses,

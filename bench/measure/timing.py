@@ -1,26 +1,16 @@
-"""Times a call with pytest-benchmark: warm-up measured, rounds until precise or out of time."""
+"""Times a call: warm-up measured, rounds until precise or out of time."""
 
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
-import torch
-from pytest_benchmark.fixture import BenchmarkFixture
-
-
-class Instant(Protocol):
-    """A moment: a number of seconds, or an event on a GPU."""
-
-    def __sub__(self, earlier: Any, /) -> float:
-        """Seconds since `earlier`."""
-
-
-Timer = Callable[[], Instant]
+from bench.machine.clock import Timer
+from bench.measure.stopping import Enough
+from bench.measure.stopwatch import Stopwatch
 
 WARM = 0.2
 """Warm-up ends when two successive calls differ by less than this share: caches, allocator and
@@ -29,7 +19,6 @@ frequency have settled, and what remains is noise for the rounds to average."""
 FEW_ROUNDS = 10
 """A call that fits fewer times than this into its budget is not worth calibrating."""
 
-
 LONG = 0.25
 """Seconds from which on a call known from an earlier pass is not warmed up again.
 
@@ -37,17 +26,11 @@ Warming up settles caches, allocator and frequency within milliseconds, which a 
 does not show; the first pass still records a warm-up of every cell, so that this can be checked.
 """
 
-
 MOST_FLUSHED = 200
 """Rounds with a flush before each: it takes longer than many of the calls."""
 
-
 PATIENCE = 4
 """Times its budget that a cell may take, calibration included, when the machine slows down."""
-
-
-class _TimeIsUpError(Exception):
-    """Ends a benchmark between two rounds."""
 
 
 class ClockError(Exception):
@@ -74,37 +57,6 @@ class Timing:
         return sum(self.warmup_seconds) + self.iterations * sum(self.seconds)
 
 
-class CudaInstant:
-    """The moment at which the current CUDA stream gets here, on the GPU's own clock.
-
-    Nothing waits until two of them are subtracted. What is timed therefore holds neither the way of
-    a signal back to the host nor the host's waking up, as with a clock that synchronises first.
-    """
-
-    def __init__(self) -> None:
-        self._event = torch.cuda.Event(enable_timing=True)
-        self._event.record()
-
-    def __sub__(self, earlier: CudaInstant) -> float:
-        self._event.synchronize()
-        milliseconds: float = earlier._event.elapsed_time(self._event)
-        return 1e-3 * milliseconds
-
-
-def timer_of(device: str) -> Timer:
-    """The clock to time `device` with."""
-    return CudaInstant if device.startswith("cuda") else time.perf_counter
-
-
-def harness_seconds(timer: Timer, rounds: int = 200) -> float:
-    """What timing itself adds to a round: the median duration of a round that calls nothing."""
-    durations = []
-    for _ in range(rounds):
-        begin = timer()
-        durations.append(timer() - begin)
-    return statistics.median(durations)
-
-
 class Flush(NamedTuple):
     """Makes a call find an empty cache, where that matters.
 
@@ -118,10 +70,8 @@ class Flush(NamedTuple):
 
 
 def measure(
-    benchmark: BenchmarkFixture,
+    stopwatch: Stopwatch,
     call: Callable[[], object],
-    timer: Timer,
-    budget: float,
     known_seconds: float = 0.0,
     flush: Flush | None = None,
     now: Callable[[], float] = time.perf_counter,
@@ -134,54 +84,53 @@ def measure(
     is a round of its own.
 
     Args:
-        benchmark: pytest-benchmark's fixture.
+        stopwatch: the clock to time it with, and its bounds.
         call: what to time.
-        timer: the clock to time it with.
-        budget: seconds to spend (`--benchmark-max-time`).
         known_seconds: what a call took in an earlier pass, 0 if there was none.
         flush: how to empty a cache, and before which calls.
         now: the host's clock, which ends what takes much longer than planned.
     """
+    bounds, timer, budget = stopwatch.bounds, stopwatch.timer, stopwatch.bounds.max_time
     warmup = [] if known_seconds > LONG else warm_up(call, timer, budget)
     one_call = warmup[-1] if warmup else known_seconds
     deadline = now() + PATIENCE * budget
-
-    def discard_result() -> None:
-        # pytest-benchmark keeps a round's result alive during the next one, and with it its memory.
-        call()
-
-    def in_time() -> None:
-        # pytest-benchmark fixes the number of rounds from its calibration; when the machine becomes
-        # busy afterwards, they can take a hundred times as long as planned.
-        if now() > deadline and benchmark.stats is not None and benchmark.stats.stats.data:
-            raise _TimeIsUpError
-        call()
-
-    try:
-        if flush is not None and one_call < flush.below_seconds:
-            rounds = min(MOST_FLUSHED, max(FEW_ROUNDS, math.floor(budget / one_call)))
-            benchmark.pedantic(in_time, setup=_without_result(flush.call), rounds=rounds)
-        elif one_call * FEW_ROUNDS > budget:
-            rounds = max(1, math.floor(budget / one_call))
-            benchmark.pedantic(discard_result, rounds=rounds)
-        else:
-            benchmark(in_time)
-    except _TimeIsUpError:
-        benchmark.has_error = False  # fewer rounds than planned are no error
-    metadata: Any = benchmark.stats
-    seconds = [float(duration) for duration in metadata.stats.data]
+    calls, before = 1, None
+    if flush is not None and one_call < flush.below_seconds:
+        rounds = min(MOST_FLUSHED, max(FEW_ROUNDS, math.floor(budget / one_call)))
+        enough, before = Enough(rounds, deadline=deadline, now=now), flush.call
+    elif one_call * FEW_ROUNDS > budget:
+        enough = Enough(max(1, math.floor(budget / one_call)))
+    else:
+        calls, round_seconds = calibrate(call, timer, stopwatch.least_round_seconds)
+        enough = Enough(
+            max(bounds.min_rounds, math.ceil(budget / round_seconds)),
+            least=bounds.min_rounds,
+            margin=bounds.precision,
+            confidence=bounds.confidence,
+            deadline=deadline,
+            now=now,
+        )
+    seconds = stopwatch.time(call, enough, calls, before)
     if min(seconds) <= 0:
         raise ClockError(f"the clock went backwards: a round took {min(seconds):.3g} s")
-    return Timing(seconds, metadata.iterations, warmup)
+    return Timing(seconds, calls, warmup)
 
 
-def _without_result(call: Callable[[], object]) -> Callable[[], None]:
-    """`call` as pytest-benchmark wants a setup, whose result would be taken for arguments."""
+def calibrate(call: Callable[[], object], timer: Timer, least_seconds: float) -> tuple[int, float]:
+    """Calls of a round that lasts `least_seconds` or longer, and how long such a round lasted.
 
-    def setup() -> None:
-        call()
-
-    return setup
+    As pytest-benchmark does it: tenfold, until half such a round tells how many are needed.
+    """
+    calls = 1
+    while True:
+        begin = timer()
+        for _ in range(calls):
+            call()
+        seconds = timer() - begin
+        if seconds >= least_seconds:
+            return calls, seconds
+        telling = seconds >= least_seconds / 2
+        calls = math.ceil(calls * least_seconds / seconds) if telling else 10 * calls
 
 
 def warm_up(call: Callable[[], object], timer: Timer, budget: float) -> list[float]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from bench.cells import Cell
 from bench.measure.workload import Workload
+from reports.results import Cell
 
 STEPS = {"wait": 1, "warmup": 2, "active": 5}
 """One step to allocate, two for the profiler to settle, five to look at."""

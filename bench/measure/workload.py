@@ -9,15 +9,15 @@ from itertools import chain, cycle
 from typing import Any
 
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 import heads
 from bench import peers
-from bench.cells import Cell
 from bench.measure import l2, timing
+from bench.measure.stopwatch import Stopwatch
 from heads import Cost, Head, Phase
 from models import tinyvgg
+from reports.results import Cell
 
 Call = Callable[[], object]
 
@@ -111,22 +111,12 @@ class Workload:
         self.input.grad = None
 
     def measure(
-        self,
-        benchmark: BenchmarkFixture,
-        phase: Phase,
-        budget: float,
-        known_seconds: float = 0.0,
+        self, stopwatch: Stopwatch, phase: Phase, known_seconds: float = 0.0
     ) -> timing.Timing:
-        """Time `phase` for `budget` seconds; an earlier pass, if any, knew `known_seconds`."""
+        """Time `phase`; a call of an earlier pass, if any, took `known_seconds`."""
         cuda = self.device.type == "cuda"
-        return timing.measure(
-            benchmark,
-            self.prepare(phase),
-            timing.timer_of(self.device.type),
-            budget,
-            known_seconds,
-            l2.of_current_device().flush(self.working_set(phase)) if cuda else None,
-        )
+        flush = l2.of_current_device().flush(self.working_set(phase)) if cuda else None
+        return timing.measure(stopwatch, self.prepare(phase), known_seconds, flush)
 
     def working_set(self, phase: Phase) -> int:
         """Bytes that one call of `phase` may find in a cache because the call before used them."""

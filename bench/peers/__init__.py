@@ -10,12 +10,12 @@ from typing import cast
 from packaging.requirements import Requirement
 from torch import nn
 
-from bench.cells import PHASES, Cell
 from bench.peers import losses
 from bench.peers.fasttext import FastText
 from bench.peers.gensim import Gensim
 from bench.peers.trainer import Trainer
 from heads import Phase
+from reports.results import PHASES, Cell
 
 __all__ = ["PEERS", "Peer", "Trainer", "build", "measured_as", "names", "trainer", "why_not"]
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.cells import Cell
 from bench.peers.trainer import EPOCH_SAMPLES, Trainer
+from reports.results import Cell
 
 TICK = 0.1
 """Seconds between two looks of fastText whether its threads are done; one thread needs none."""
@@ -24,8 +24,8 @@ TICK = 0.1
 TOKENS = 3
 """Of a line: a word, a label, and the end of the line, which fastText counts as a word too."""
 
-LABEL = "L"
-END_OF_LINE = "</s>"
+LABEL, END_OF_LINE = "L", "</s>"
+"""What a label begins with, by our choice; and what fastText calls the end of a line."""
 
 
 class FastText(Trainer):

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from bench.cells import Cell
 from bench.peers.trainer import EPOCH_SAMPLES, Trainer
+from reports.results import Cell
 
 SENTENCE = 1000
 """Words handed over at once; far below gensim's limit, far above what a call costs."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heads.adaptive import DIV_VALUE, default_cutoffs
@@ -57,21 +57,24 @@ def adaptive(in_features: int, num_classes: int) -> nn.Module:
 
 def linear_cross_entropy(in_features: int, num_classes: int) -> nn.Module:
     """`torch.nn.functional.linear_cross_entropy` as it comes: a product, then a cross-entropy."""
+    fused = import_module("torch.nn.functional").linear_cross_entropy  # from torch 2.13 on
 
     def loss(input: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
-        return F.linear_cross_entropy(input, weight, target, linear_bias=bias)
+        found: Tensor = fused(input, weight, target, linear_bias=bias)
+        return found
 
     return FusedLoss(in_features, num_classes, loss)
 
 
 def linear_cross_entropy_chunked(in_features: int, num_classes: int) -> nn.Module:
     """`torch.nn.functional.linear_cross_entropy`, a quarter of the batch at a time."""
+    fused = import_module("torch.nn.functional").linear_cross_entropy  # from torch 2.13 on
+    chunked = partial(import_module("torch.nn").LinearCrossEntropyOptions, chunking_method=None)
 
     def loss(input: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
-        options = torch.nn.LinearCrossEntropyOptions(
-            batch_chunk_size=-(-len(input) // CHUNKS), chunking_method=None
-        )
-        return F.linear_cross_entropy(input, weight, target, linear_bias=bias, options=options)
+        options = chunked(batch_chunk_size=-(-len(input) // CHUNKS))
+        found: Tensor = fused(input, weight, target, linear_bias=bias, options=options)
+        return found
 
     return FusedLoss(in_features, num_classes, loss)
 

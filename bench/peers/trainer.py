@@ -6,11 +6,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from pytest_benchmark.fixture import BenchmarkFixture
-
-from bench.cells import Cell
+from bench.measure.stopwatch import Stopwatch
 from bench.measure.timing import Timing
 from heads import Cost, Phase
+from reports.results import Cell
 
 LONG_ENOUGH = 2.0
 """Seconds of training behind a figure, beside which what starts and stops it is small."""
@@ -30,6 +29,9 @@ class Trainer(ABC):
         epoch_samples: least number of samples in an epoch.
     """
 
+    predict_samples = 8
+    """Of a round of `predict`, each a search of its own."""
+
     def __init__(self, cell: Cell, epoch_samples: int = EPOCH_SAMPLES) -> None:
         self.cell = cell
         self.epoch_samples = cell.classes * -(-epoch_samples // cell.classes)
@@ -42,20 +44,12 @@ class Trainer(ABC):
         """Find the best class of `rounds` times `predict_samples` samples: its seconds."""
         raise NotImplementedError
 
-    predict_samples = 8
-
-    def measure(
-        self,
-        benchmark: BenchmarkFixture,
-        phase: Phase,
-        budget: float = 0.0,
-        known_seconds: float = 0.0,
-    ) -> Timing:
+    def measure(self, stopwatch: Stopwatch, phase: Phase, known_seconds: float = 0.0) -> Timing:
         """Time `phase` by the library's own training call, or by `predict`; never warmed up.
 
-        They take as long as they take, whatever the budget.
+        They take as long as they take, whatever the stopwatch's bounds.
         """
-        benchmark.skipped = True  # pytest-benchmark's clock has no part in this
+        stopwatch.set_aside()
         run, samples = {
             "train": (self.train, self.epoch_samples),
             "predict": (self.predict, self.predict_samples),

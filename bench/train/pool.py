@@ -12,11 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
-# Forking would copy torch's locks and thread pools in whatever state they are.
 _CONTEXT = multiprocessing.get_context("spawn")
+"""Forking would copy torch's locks and thread pools in whatever state they are."""
 
 Task = TypeVar("Task")
 Message = TypeVar("Message")
@@ -47,7 +46,7 @@ class Pool(Generic[Task, Message, Result]):
 
     It is driven by whoever waits for a result: no thread of its own, so messages arrive between
     two lines of the caller's. Tasks begin in the order in which they were submitted. Ctrl-C
-    reaches the caller only; the processes end with the pool.
+    reaches the caller only; the processes end when the pool is closed.
 
     Args:
         jobs: processes, at least 1.
@@ -69,17 +68,6 @@ class Pool(Generic[Task, Message, Result]):
         self._listen = listen
         self._waiting: deque[tuple[Task, Future[Result]]] = deque()
         self._workers: list[_Worker[Task, Result]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def submit(self, task: Task) -> Future[Result]:
         """Line up `task`; its future is done once somebody has waited long enough."""

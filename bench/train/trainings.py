@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
 from bench.display import Display
 from bench.options import Plan
-from bench.run import Run, write_json
 from bench.train.pool import Pool, Tell, Work
 from models.config import TrainingConfig
 from models.data import Dataset
-from models.records import Loss, TrainingRecord
 from models.training import train
+from reports.results import Loss, RunFolder
+from reports.results import Training as TrainingRecord
+from reports.results.files import write_json
 
 SECONDS_BETWEEN = 0.5
 """A step may take less than a millisecond: not every one is worth a message."""
@@ -41,10 +42,10 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Training:
+class Assignment:
     """One training and the run that keeps it."""
 
-    run: Run
+    run: RunFolder
     config: TrainingConfig
 
     @property
@@ -58,7 +59,7 @@ def name_of(config: TrainingConfig) -> str:
     return f"{config.variant or config.head}-seed{config.seed}"
 
 
-def carry_out(training: Training, tell: Tell[Progress], *, dataset: Dataset) -> TrainingRecord:
+def carry_out(training: Assignment, tell: Tell[Progress], *, dataset: Dataset) -> TrainingRecord:
     """Train, from the checkpoint where there is one; the record is kept whatever becomes of it.
 
     Raises:
@@ -68,15 +69,15 @@ def carry_out(training: Training, tell: Tell[Progress], *, dataset: Dataset) -> 
     run, name = training.run, training.name
     checkpoint = run.checkpoint(name)
     checkpoint.parent.mkdir(exist_ok=True)
-    with Follower(training, tell) as follower:
+    with closing(Follower(training, tell)) as follower:
         record = train(training.config, dataset, observer=follower, checkpoint=checkpoint)
-        write_json(run.training(name), record.to_json())
+        write_json(run.training(name), record.dump())
         follower.on_end(record)
     checkpoint.unlink(missing_ok=True)
     return record
 
 
-def prepare(plan: Plan, missing: str) -> Work[Training, Progress, TrainingRecord]:
+def prepare(plan: Plan, missing: str) -> Work[Assignment, Progress, TrainingRecord]:
     """What a process of its own needs before it can train: the data, loaded once."""
     dataset = plan.load_dataset(missing)
     assert dataset is not None  # else there would be nothing to train
@@ -88,7 +89,7 @@ class Follower:
 
     def __init__(
         self,
-        training: Training,
+        training: Assignment,
         tell: Tell[Progress],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -100,15 +101,8 @@ class Follower:
         self._writer = SummaryWriter(training.run.traces(training.name))
         self._batches_done = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Write what TensorBoard has not got yet."""
         self._writer.close()
 
     def on_batch(self, epoch: int, batch: int, batches: int) -> None:
@@ -125,7 +119,7 @@ class Follower:
 
     def on_epoch(self, record: TrainingRecord) -> None:
         """The record so far, a line for the user, and the points of the test curves."""
-        write_json(self._record_path, record.to_json())
+        write_json(self._record_path, record.dump())
         last = record.epochs[-1]
         for name in ("accuracy", "top5", "f1"):
             self._writer.add_scalar(f"test/{name}", getattr(last, name), last.epoch)
@@ -140,7 +134,7 @@ class Follower:
         """The settings beside what they led to, for TensorBoard's table of hyper-parameters."""
         if record.final is None:
             return
-        content = record.to_json()
+        content = record.dump()
         settings = {"variant": content["variant"], "head": content["head"], **content["config"]}
         names = ("accuracy", "top5", "f1")
         self._writer.add_hparams(
@@ -170,33 +164,26 @@ class Trainings:
 
     def __init__(
         self,
-        run: Run,
+        run: RunFolder,
         display: Display,
         todo: Sequence[TrainingConfig],
         dataset: Dataset,
         jobs: int,
-        ready: Callable[[], Work[Training, Progress, TrainingRecord]],
+        ready: Callable[[], Work[Assignment, Progress, TrainingRecord]],
         weight: float,
     ) -> None:
         self._run = run
         self._display = display
         self._weight = weight
         self._going: dict[str, Progress] = {}
-        self._here: Work[Training, Progress, TrainingRecord] = partial(carry_out, dataset=dataset)
+        self._here: Work[Assignment, Progress, TrainingRecord] = partial(carry_out, dataset=dataset)
         self._pool = Pool(jobs, ready, self._show) if jobs > 1 else None
         self._futures: dict[str, Future[TrainingRecord]] = {}
         if self._pool is not None:
-            self._futures = {name_of(c): self._pool.submit(Training(run, c)) for c in todo}
+            self._futures = {name_of(c): self._pool.submit(Assignment(run, c)) for c in todo}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the processes, whatever they are doing."""
         if self._pool is not None:
             self._pool.close()
 
@@ -208,7 +195,7 @@ class Trainings:
             CheckpointError: its checkpoint is damaged or of another training.
             ValueError: the model cannot be built as configured.
         """
-        training = Training(self._run, config)
+        training = Assignment(self._run, config)
         try:
             if self._pool is not None:
                 return self._pool.result(self._futures[training.name])
@@ -216,7 +203,7 @@ class Trainings:
         finally:
             self._going.pop(training.name, None)
 
-    def _show(self, training: Training, progress: Progress) -> None:
+    def _show(self, training: Assignment, progress: Progress) -> None:
         self._going[training.name] = progress
         if progress.line:
             self._display.say(f"{training.name}: {progress.line}")

@@ -1,4 +1,4 @@
-"""Searches a variant's settings on a held-out part of the training images: `tox -e search`.
+"""Searches a variant's settings on a held-out part of the training images: `tox -e tune`.
 
 Candidates are drawn at random from a stated space and thinned out by successive halving: all are
 trained briefly, the best third three times as long, and so on. Every training runs its whole
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,61 +30,19 @@ from scipy.stats import binomtest
 from bench import options
 from bench.display import Display
 from bench.train.pool import CrashedError, Pool, Tell, Work
-from heads.tree_softmax import FROM_EXAMPLES
+from bench.train.space import draw, space
 from models import variants
 from models.config import TrainingConfig
 from models.data import DataError, Dataset, load, root
 from models.training import train
+from reports.results import fields
+from reports.results.files import Reader, append_line
 
 THIRD = 3
 """Candidates per survivor, and how much longer a survivor is trained next; the source's choice."""
 
 Settings = Mapping[str, Any]
-Draw = Callable[[random.Random], Any]
-
-
-def _among(*values: Any) -> Draw:
-    return lambda chance: chance.choice(values)
-
-
-def _between(low: float, high: float) -> Draw:
-    """Uniform in the logarithm; three digits, so that a setting can be written down."""
-    return lambda chance: float(f"{math.exp(chance.uniform(math.log(low), math.log(high))):.3g}")
-
-
-SPACE: Mapping[str, Draw] = {
-    "optimizer": _among("adamw", "sgd"),
-    "learning_rate": _between(5e-4, 2e-2),
-    "weight_decay": _among(0.0, 1e-3, 1e-2, 5e-2, 1e-1, 2e-1, 4e-1),
-    "batch_size": _among(32, 64, 128, 256),
-    "schedule": _among("one-cycle", "constant"),
-    "warm_up": _among(0.1, 0.25, 0.4),
-    "initialisation": _among("torch", "kaiming"),
-    "flips": _among(True, False),
-    "padding": _among(0, 1),
-}
-"""Settings of every head, and how they are drawn; learning rates are AdamW's."""
-
-SGD_RATE = 20
-"""How much higher SGD's learning rates are."""
-
-SGD_MOMENTUM = 0.9
-
-SPACE_OF: Mapping[str, Mapping[str, Draw]] = {
-    "gumbel": {
-        "annealing": lambda chance: (_between(0.5, 4.0)(chance), _between(0.1, 32.0)(chance)),
-        "draws": _among(1, 2, 4, 8),
-    },
-    "hierarchical": {
-        "tree": _among("balanced", "superclass", *FROM_EXAMPLES),
-        "branching": _among(2, 4, 8, 16, 32),
-        "pieces": _among(1, 2, 4, 8),
-    },
-}
-"""What else there is to choose for one head."""
-
-OF_THE_HEAD = ("tree", "branching", "pieces", "draws")
-"""Settings that are options of the head itself."""
+"""Fields of `TrainingConfig`, and their values in place of the variant's."""
 
 
 @dataclass(frozen=True)
@@ -117,27 +75,6 @@ class Trial:
         """95 % interval (Wilson) of the accuracy, over images; what seeds add is not in it."""
         found = binomtest(self.right, self.images).proportion_ci(method="wilson")
         return float(found.low), float(found.high)
-
-
-def space(head: str) -> Mapping[str, Draw]:
-    """What there is to choose for `head`."""
-    return {**SPACE, **SPACE_OF.get(head, {})}
-
-
-def draw(over: Mapping[str, Draw], base: TrainingConfig, chance: random.Random) -> dict[str, Any]:
-    """One candidate: fields of `TrainingConfig` in place of those of `base`."""
-    drawn = {name: one(chance) for name, one in over.items()}
-    sgd = drawn.get("optimizer", base.optimizer) == "sgd"
-    if "optimizer" in drawn:
-        drawn["momentum"] = SGD_MOMENTUM if sgd else 0.0
-    if "learning_rate" in drawn and sgd:
-        drawn["learning_rate"] = float(f"{SGD_RATE * drawn['learning_rate']:.3g}")
-    chosen = {name: drawn.pop(name) for name in OF_THE_HEAD if name in drawn}
-    if chosen:
-        drawn["head_options"] = {**base.head_options, **chosen}
-    if "tree" in chosen:
-        drawn["relearn"] = variants.RELEARN if chosen["tree"] in FROM_EXAMPLES else ()
-    return drawn
 
 
 def rungs(candidates: int, epochs: int, least: int = 1) -> list[tuple[int, int]]:
@@ -192,7 +129,7 @@ def carry_out(config: TrainingConfig, tell: Tell[None], *, dataset: Dataset) -> 
 
 
 def prepare(
-    folder: Path, images: int | None, share: float
+    folder: Path | None, images: int | None, share: float
 ) -> Work[TrainingConfig, None, dict[str, Any]]:
     """The data of one process: the training images alone, a part of them held out to test on."""
     dataset = load(folder)
@@ -209,14 +146,7 @@ class Book:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            for line in path.read_text("utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                    self._found[_key(entry["training"])] = entry["found"]
-                except (ValueError, KeyError, TypeError):
-                    continue  # torn by an interruption
+        self._found = dict(Reader(path.parent).lines(path.name, _noted))
 
     def get(self, training: Mapping[str, Any]) -> dict[str, Any] | None:
         """What `training` gave, if it was made before."""
@@ -225,9 +155,12 @@ class Book:
     def add(self, training: Mapping[str, Any], found: dict[str, Any]) -> None:
         """Keep what `training` gave."""
         self._found[_key(training)] = found
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"training": training, "found": found}) + "\n")
+        append_line(self._path, {"training": training, "found": found})
+
+
+def _noted(line: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A training's key, and what it gave."""
+    return _key(fields.mapping(line, "training")), dict(fields.mapping(line, "found"))
 
 
 def _key(training: Mapping[str, Any]) -> str:
@@ -235,7 +168,7 @@ def _key(training: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Search:
+class Tuning:
     """What all trials of a search have in common."""
 
     arguments: argparse.Namespace
@@ -247,16 +180,8 @@ class Search:
         """The training of a candidate."""
         given = self.arguments
         threads = max(1, given.threads // given.jobs)
-        return variants.config(
-            given.variant,
-            **{
-                **settings,
-                "epochs": epochs,
-                "seed": seed,
-                "device": given.device,
-                "threads": threads,
-            },
-        )
+        own = {"epochs": epochs, "seed": seed, "device": given.device, "threads": threads}
+        return variants.config(given.variant, **{**settings, **own})
 
     def evaluate(self, candidates: Sequence[Settings], epochs: int) -> list[Trial]:
         """Train every candidate from every seed, as many at once as there are jobs."""
@@ -362,18 +287,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         base = variants.config(given.variant)
     except ValueError as error:
         made.error(str(error))
-    over = space(base.head)
+    choices = space(base.head)
     if given.over:
         names = given.over.split(",")
-        if unknown := [name for name in names if name not in over]:
-            made.error(f"--over: no setting {unknown[0]!r} for {base.head}; of: {', '.join(over)}")
-        over = {name: over[name] for name in names}
+        if unknown := [name for name in names if name not in choices]:
+            made.error(
+                f"--over: no setting {unknown[0]!r} for {base.head}; of: {', '.join(choices)}"
+            )
+        choices = {name: choices[name] for name in names}
     if not 0 < given.held_out < 1:
         made.error(f"--held-out must be a share between 0 and 1, got {given.held_out}")
-    output = given.output or Path("results/search") / f"{given.variant}-seed{given.seed}.jsonl"
+    output = given.output or Path("results/tune") / f"{given.variant}-seed{given.seed}.jsonl"
     chance = random.Random(given.seed)
     # The variant itself is the first candidate, so that a search never ends with less.
-    candidates = [{}, *(draw(over, base, chance) for _ in range(given.candidates - 1))]
+    candidates = [{}, *(draw(choices, base, chance) for _ in range(given.candidates - 1))]
     rounds = rungs(given.candidates, given.epochs, given.least_epochs)
     console = Console(highlight=False)
     display = Display(console)
@@ -382,12 +309,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.seeds * sum(count for count, _ in rounds),
         given.seeds * sum(count * epochs for count, epochs in rounds),
     )
-    folder = root(given.data)
-    ready = partial(prepare, folder, given.train_images, given.held_out)
     try:
-        with Pool(given.jobs, ready, lambda config, message: None) as pool:
-            search = Search(given, pool, Book(output), display)
-            ranked = halve(candidates, rounds, search.evaluate)
+        ready = partial(prepare, root(given.data), given.train_images, given.held_out)
+        with closing(Pool(given.jobs, ready, lambda config, message: None)) as pool:
+            tuning = Tuning(given, pool, Book(output), display)
+            ranked = halve(candidates, rounds, tuning.evaluate)
     except DataError as error:
         made.error(str(error))
     except KeyboardInterrupt:

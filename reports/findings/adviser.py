@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from reports import units
 from reports.findings.findings import Findings
@@ -211,24 +211,6 @@ def _caveat(known: Adviser, head: str) -> str:
     if head != "softmax" and "softmax" in known.accuracy:
         said += f"; of softmax: {units.share(known.accuracy['softmax'])}"
     return f"{said}."
-
-
-def page(findings: Findings) -> dict[str, Any] | None:
-    """What the page's section shows before anybody asks; None where there is nothing to fit."""
-    known = adviser(findings)
-    if not known.phases:
-        return None
-    phase = next(iter(known.phases))
-    law = next(iter(known.phases[phase].values())).time
-    asked = Question(law.classes[1], findings.batch, law.features, phase)
-    rows = advise(known, asked)
-    return {
-        "known": known,
-        "asked": asked,
-        "phases": list(known.phases),
-        "rows": rows,
-        "sentences": recommend(known, asked, rows),
-    }
 
 
 def _shown(value: Interval | None, scale: units.Units) -> tuple[str, str]:

@@ -63,7 +63,7 @@ def _lead(findings: Findings) -> str:
         return ""
     first = ranked[0]
     other = next((cell for cell in ranked[1:] if cell.head == "softmax"), ranked[-1])
-    times = estimates.ratio(other.samples, first.samples, findings.known)
+    times = estimates.ratio(other.samples, first.samples, findings.scatter)
     taken = [f"{c.head} {units.seconds(c.seconds.estimate)}" for c in (first, other) if c.seconds]
     decided = estimates.judge(times, findings.margin) == "slower"
     return (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from reports.findings import joined as joined
+from reports.findings import joined
 from reports.findings.fastest import Fastest, fastest
 from reports.findings.growth import Growth, allowance, growths
 from reports.findings.joined import Cell, Memory, Setting
@@ -55,7 +56,7 @@ class Findings:
 
     Attributes:
         run: as measured.
-        known: scatter between passes, learned from all cells.
+        scatter: between passes, learned from all cells.
         cells: all of them, see `reports.findings.joined.join`.
         floor: the noise floor.
         alone: setting of the heads measured alone; None where there are none.
@@ -64,7 +65,7 @@ class Findings:
     """
 
     run: Run
-    known: Scatter
+    scatter: Scatter
     cells: tuple[Cell, ...]
     floor: NoiseFloor
     alone: Setting | None
@@ -124,7 +125,7 @@ class Findings:
 
     def fastest(self, phase: str) -> tuple[Fastest, ...]:
         """The fastest head at every class count and batch size."""
-        return fastest(self.alone_at(phase), self.known, self.margin)
+        return fastest(self.alone_at(phase), self.scatter, self.margin)
 
     @property
     def incumbent(self) -> str:
@@ -146,7 +147,7 @@ class Findings:
                     sizes,
                     [incumbent[n].samples for n in sizes],
                     [challenger[n].samples for n in sizes],
-                    self.known,
+                    self.scatter,
                 )
                 found.append(Overtake(head, batch, where, (sizes[0], sizes[-1])))
         return tuple(found)
@@ -162,8 +163,9 @@ class Findings:
 
     @cached_property
     def heads(self) -> tuple[HeadRow, ...]:
-        """One row per head of the run."""
-        reached = {row.variant: row for row in self.trained}
+        """One row per head of the run; its training is the variant of its name, else its first."""
+        reached = {row.head: row for row in reversed(self.trained)}
+        reached |= {row.variant: row for row in self.trained}
         steps = {c.head: c for c in self.alone_at("train", self.batch, self.reference)}
         return tuple(
             HeadRow(
@@ -180,19 +182,27 @@ class Findings:
         samples = {cell.head: cell.samples for cell in self.in_model_at(batch)}
         if head not in samples or other not in samples:
             return None
-        return estimates.ratio(samples[head], samples[other], self.known)
+        return estimates.ratio(samples[head], samples[other], self.scatter)
+
+
+def by_head(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """Head -> its cells, in the order in which they occur."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.head, []).append(cell)
+    return groups
 
 
 def find(run: Run) -> Findings:
     """Look at a run."""
-    known = joined.scatter(run)
-    cells = joined.join(run, known)
+    scatter = joined.scatter(run)
+    cells = joined.join(run, scatter)
     alone = joined.usual_setting(cells, "isolated")
     return Findings(
         run=run,
-        known=known,
+        scatter=scatter,
         cells=cells,
-        floor=joined.noise_floor(cells, known),
+        floor=joined.noise_floor(cells, scatter),
         alone=alone,
         in_model=joined.usual_setting(cells, "in-model"),
         batch=joined.usual_batch(c for c in cells if alone is None or alone.holds(c)),

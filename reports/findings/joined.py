@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports import results
 from reports.results import CELL, MEMORY, PHASES, SCOPES, Run
 from reports.stats import estimates
 from reports.stats.estimates import Interval, NoiseFloor, Scatter
@@ -34,8 +35,8 @@ class Memory:
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
-    """One point of the grid and what was measured there; `docs/results.md` explains the fields.
+class Cell(results.Cell):
+    """One point of the grid and what was measured there.
 
     Attributes:
         samples: seconds, one array of rounds per pass; empty where only memory was measured.
@@ -45,16 +46,6 @@ class Cell:
         memory: None where it was not measured.
     """
 
-    scope: str
-    head: str
-    phase: str
-    classes: int
-    batch: int
-    features: int
-    dtype: str
-    device: str
-    threads: int
-    replica: int
     samples: tuple[np.ndarray, ...] = ()
     seconds: Interval | None = None
     multiply_adds: int | None = None
@@ -106,7 +97,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             cells.values(),
             key=lambda c: (
                 SCOPES.index(c.scope),
-                measured.index(c.head),
+                measured.index(c.pipeline or c.head),
                 PHASES.index(c.phase),
                 *(getattr(c, field) for field in CELL[3:]),
             ),

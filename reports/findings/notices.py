@@ -66,7 +66,7 @@ def notices(findings: Findings) -> tuple[Notice, ...]:
         found.append(
             Notice(
                 "A drifting machine",
-                f"the last pass was {pace} than the first, {estimates.show(change)} times as "
+                f"the last pass was {pace} than the first, {units.show(change)} times as "
                 "long: frequency, temperature or load changed. Passes hold all heads alike, so "
                 "believe ratios rather than seconds; let it cool down and measure again.",
             )

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from scipy import stats
 
 from reports import units
-from reports.results import MODELS, Run, Search
+from reports.results import MODELS, Race, Run
 from reports.stats import estimates
 from reports.stats.estimates import Interval
 
 
 @dataclass(frozen=True)
-class Searched:
+class Raced:
     """One head on one model.
 
     Attributes:
@@ -47,17 +47,11 @@ class Missed:
     wrong: Interval
 
 
-def context(run: Run) -> dict[str, object]:
-    """What the page's section shows."""
-    rows = searched(run)
-    return {"rows": rows, "sentences": list(sentences(rows)), "trained": missed(run)}
-
-
-def searched(run: Run) -> tuple[Searched, ...]:
+def raced(run: Run) -> tuple[Raced, ...]:
     """The races of a run, by head, model and number of classes."""
     rows = run.searches.sort_values(["classes", "batch"]).to_dict("records")
     return tuple(
-        _searched(row["head"], model, row["classes"], row["batch"], row[model])
+        _raced(row["head"], model, row["classes"], row["batch"], row[model])
         for head in run.heads
         for model in MODELS
         for row in rows
@@ -81,23 +75,22 @@ def share(count: int, total: int) -> Interval:
     return Interval(float(ends.low), float(found.statistic), float(ends.high))
 
 
-def sentences(rows: tuple[Searched, ...]) -> Iterator[str]:
+def sentences(rows: tuple[Raced, ...]) -> Iterator[str]:
     """What the races say, one line per head and model: at the largest class count."""
     last = {(row.head, row.model): row for row in rows}
     for row in last.values():
-        wrong = f"[{100 * row.wrong.low:.1f}, {100 * row.wrong.high:.1f}]"
         yield (
             f"{row.head}, {row.model}, {row.classes:,} classes: greedy is wrong in "
-            f"{units.share(row.wrong.estimate)} {wrong} of the samples; exact search takes "
+            f"{units.share_interval(row.wrong)} of the samples; exact search takes "
             f"{units.times_interval(row.cost)} times as long and computes {row.scores:,.0f} of "
             f"{row.all_scores:,.0f} scores."
         )
 
 
-def _searched(head: str, model: str, classes: int, batch: int, race: Search) -> Searched:
+def _raced(head: str, model: str, classes: int, batch: int, race: Race) -> Raced:
     exact, greedy, everything = (race.seconds[name] for name in ("exact", "greedy", "all"))
     # Methods took turns, so what disturbed a round is in both times of a ratio.
-    return Searched(
+    return Raced(
         head=head,
         model=model,
         classes=classes,

@@ -8,21 +8,14 @@ longer of the two times is the call's floor, and which of them it is, is the roo
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import matplotlib as mpl
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from typing import Literal
 
 from reports import units
 from reports.findings.findings import Findings
 from reports.findings.joined import Cell
-from reports.page import drawing
-from reports.page.drawing import INK, Style
+from reports.findings.roofs import Roofs, roofs
 from reports.results import PHASES
 from reports.stats.estimates import Interval
 
@@ -30,25 +23,7 @@ Roof = Literal["memory", "arithmetic"]
 
 
 @dataclass(frozen=True)
-class Roofs:
-    """What the machine can do at most; each interval spans the slowest and the fastest round.
-
-    Attributes:
-        bandwidth: bytes read and written per second.
-        peak: multiply-adds per second.
-    """
-
-    bandwidth: Interval
-    peak: Interval
-
-    @property
-    def ridge(self) -> float:
-        """Multiply-adds per byte from which on arithmetic binds and no longer memory."""
-        return self.peak.estimate / self.bandwidth.estimate
-
-
-@dataclass(frozen=True)
-class Point:
+class UnderRoofs:
     """One head and phase under the roofs.
 
     Attributes:
@@ -72,38 +47,19 @@ class Point:
     times_floor: Interval
 
 
-def roofs(machine: Mapping[str, Any]) -> Roofs | None:
-    """The limits among a run's machine facts; None in runs that have not measured them."""
-    bandwidth = _limit(machine, "copy_bytes_per_second")
-    peak = _limit(machine, "peak_multiply_adds_per_second")
-    return Roofs(bandwidth, peak) if bandwidth and peak else None
-
-
-def _limit(machine: Mapping[str, Any], name: str) -> Interval | None:
-    low, estimate, high = (_rate(machine.get(name + end)) for end in ("_low", "", "_high"))
-    return Interval(low or estimate, estimate, high or estimate) if estimate else None
-
-
-def _rate(value: object) -> float | None:
-    """A positive number, or None for whatever else a file may hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        return None
-    return float(value)
-
-
-def points(cells: Iterable[Cell], under: Roofs) -> tuple[Point, ...]:
+def points(cells: Iterable[Cell], limits: Roofs) -> tuple[UnderRoofs, ...]:
     """Every cell that has been timed and whose work is counted."""
     return tuple(
-        _point(cell, cell.seconds, cell.multiply_adds, cell.bytes, under)
+        _point(cell, cell.seconds, cell.multiply_adds, cell.bytes, limits)
         for cell in cells
         if cell.seconds and cell.multiply_adds is not None and cell.bytes
     )
 
 
-def _point(cell: Cell, seconds: Interval, work: int, traffic: int, under: Roofs) -> Point:
-    arithmetic, memory = work / under.peak.estimate, traffic / under.bandwidth.estimate
+def _point(cell: Cell, seconds: Interval, work: int, traffic: int, limits: Roofs) -> UnderRoofs:
+    arithmetic, memory = work / limits.peak.estimate, traffic / limits.bandwidth.estimate
     floor = max(arithmetic, memory)
-    return Point(
+    return UnderRoofs(
         head=cell.head,
         phase=cell.phase,
         intensity=work / traffic,
@@ -124,59 +80,51 @@ def _over(amount: float, seconds: Interval) -> Interval:
 
 @dataclass(frozen=True, eq=False)
 class Roofline:
-    """What a report shows of it: every head and phase at one class count and batch size.
+    """Every head and phase under the machine's roofs, at one class count and batch size.
 
     Attributes:
-        limits: the roofs in words.
+        roofs: the machine's limits.
         classes: the largest class count at which every head's training step was timed.
-        sentences: how near each head's training step comes to its floor.
-        svg: the training step of each head under the roofs.
-        caption: what stands under that figure.
     """
 
-    limits: str
+    roofs: Roofs
     classes: int
     batch: int
-    points: tuple[Point, ...]
-    sentences: tuple[str, ...]
-    svg: str
-    caption: str
+    points: tuple[UnderRoofs, ...]
+
+    @property
+    def steps(self) -> tuple[UnderRoofs, ...]:
+        """The training step of each head."""
+        return tuple(point for point in self.points if point.phase == "train")
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """How near each head's training step comes to its floor, the nearest first."""
+        nearest = sorted(self.steps, key=lambda point: point.times_floor.estimate)
+        return tuple(map(_sentence, nearest))
+
+    @property
+    def limits(self) -> str:
+        """The roofs in words."""
+        return (
+            f"{_per_second(self.roofs.bandwidth, 'B')} copied (read and written) in arrays beyond "
+            f"the caches, {_per_second(self.roofs.peak, ' multiply-adds')} in a square float32 "
+            "product: medians [slowest, fastest round]. From "
+            f"{units.digits(self.roofs.ridge)} multiply-adds per byte on, arithmetic binds and no "
+            "longer memory"
+        )
 
 
-def roofline(findings: Findings, looks: Mapping[str, Style]) -> Roofline | None:
+def roofline(findings: Findings) -> Roofline | None:
     """None where the machine's limits or the counted work are unknown."""
     machine = findings.run.facts.get("machine")
-    under = roofs(machine) if isinstance(machine, dict) else None
+    limits = roofs(machine) if isinstance(machine, dict) else None
     classes = findings.reference
-    if under is None or classes is None:
+    if limits is None or classes is None:
         return None
     cells = [c for phase in PHASES for c in findings.alone_at(phase, findings.batch, classes)]
-    found = points(cells, under)
-    steps = [point for point in found if point.phase == "train"]
-    if not steps:
-        return None
-    caption = (
-        f"Training step of each head under the machine's roofs, {classes:,} classes, batch "
-        f"{findings.batch}: nearer to the line is nearer to what the machine can do."
-    )
-    return Roofline(
-        limits=_in_words(under),
-        classes=classes,
-        batch=findings.batch,
-        points=found,
-        sentences=sentences(steps),
-        svg=drawing.svg(figure(steps, under, looks), "roofline", caption),
-        caption=caption,
-    )
-
-
-def _in_words(under: Roofs) -> str:
-    return (
-        f"{_per_second(under.bandwidth, 'B')} copied (read and written) in arrays beyond the "
-        f"caches, {_per_second(under.peak, ' multiply-adds')} in a square float32 product: medians "
-        f"[slowest, fastest round]. From {units.digits(under.ridge)} multiply-adds per byte on, "
-        "arithmetic binds and no longer memory"
-    )
+    found = Roofline(limits, classes, findings.batch, points(cells, limits))
+    return found if found.steps else None
 
 
 def _per_second(rate: Interval, unit: str) -> str:
@@ -187,16 +135,7 @@ def _per_second(rate: Interval, unit: str) -> str:
     return f"{estimate}{unit}/s [{low}, {high}]"
 
 
-def sentences(found: Sequence[Point]) -> tuple[str, ...]:
-    """How near each head comes to its floor, the nearest first.
-
-    Args:
-        found: of one phase.
-    """
-    return tuple(map(_sentence, sorted(found, key=lambda point: point.times_floor.estimate)))
-
-
-def _sentence(point: Point) -> str:
+def _sentence(point: UnderRoofs) -> str:
     floor = f"its floor of {units.seconds(point.floor)}, which {point.binds} sets"
     if point.times_floor.high < 1:
         why = {
@@ -206,50 +145,3 @@ def _sentence(point: Point) -> str:
         ratio = units.times_interval(point.times_floor)
         return f"{point.head} takes only {ratio} times {floor}: {why}."
     return f"{point.head} takes {units.times_interval(point.times_floor)} times {floor}."
-
-
-def figure(found: Sequence[Point], under: Roofs, looks: Mapping[str, Style]) -> Figure:
-    """Log-log: multiply-adds per second against multiply-adds per byte, under the two roofs.
-
-    Args:
-        found: of one phase; what does no arithmetic has no place here and is left out.
-        under: the machine's limits.
-        looks: style of each head.
-    """
-    drawn = [point for point in found if point.intensity > 0]
-    with mpl.rc_context(drawing.SETTINGS):
-        whole = Figure(figsize=(6.0, 3.4))
-        axes = whole.add_axes((0.14, 0.15, 0.52, 0.80))
-        reach = [under.ridge, *(point.intensity for point in drawn)]
-        x = np.geomspace(min(reach) / 3, max(reach) * 3, 200)
-        roof = np.minimum(under.bandwidth.estimate * x, under.peak.estimate)
-        axes.plot(x, roof, color=INK, linewidth=1.8, label="roofs of the machine")
-        for point in drawn:
-            look, rate = looks[point.head], point.rate
-            # An open interval ends at the frame.
-            high = min(rate.high, 1e3 * rate.estimate)
-            axes.errorbar(
-                [point.intensity],
-                [rate.estimate],
-                yerr=[[rate.estimate - rate.low], [high - rate.estimate]],
-                linestyle="none",
-                elinewidth=1,
-                capsize=2,
-                label=point.head,
-                **look.points,
-            )
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(base=10, numticks=7))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
-            axis.set_minor_locator(NullLocator())
-        axes.set_xlabel("multiply-adds per byte")
-        axes.set_ylabel("multiply-adds per second")
-        whole.legend(loc="upper left", bbox_to_anchor=(0.67, 0.97), frameon=False)
-    return whole
-
-
-def _tick(value: float) -> str:
-    """A power of ten: 0.01, 10, 1 G."""
-    return f"{value:g}" if value < 1e3 else re.sub(r"\.0+", "", units.scaled(value, units.COUNTS))

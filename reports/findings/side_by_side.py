@@ -17,6 +17,15 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """A run's mark throughout the page; more runs than letters do not fit beside each other."""
 
 
+@dataclass(frozen=True, eq=False)
+class LetteredRun:
+    """A run among others: the letter that stands for it, and the address of its own page."""
+
+    letter: str
+    address: str
+    findings: Findings
+
+
 @dataclass(frozen=True)
 class Ratio:
     """One cell in two runs.
@@ -59,20 +68,20 @@ def ratios(first: Findings, second: Findings) -> tuple[Ratio, ...]:
     Device and threads may differ: they are what is compared.
     """
     ours, theirs = _timed(first), _timed(second)
-    known = max(first.known, second.known, key=lambda side: side.variance)
+    scatter = max(first.scatter, second.scatter, key=lambda one: one.variance)
     margin = max(first.margin, second.margin)
-    found = []
+    compared = []
     for place, cell in ours.items():
         if place in theirs:
-            times = estimates.ratio(theirs[place].samples, cell.samples, known)
+            times = estimates.ratio(theirs[place].samples, cell.samples, scatter)
             change = estimates.judge(times, margin)
-            found.append(Ratio(cell.head, cell.phase, cell.classes, cell.batch, times, change))
-    return tuple(found)
+            compared.append(Ratio(cell.head, cell.phase, cell.classes, cell.batch, times, change))
+    return tuple(compared)
 
 
-def common_batch(found: Sequence[Ratio], usual: int) -> int | None:
+def common_batch(ratios: Sequence[Ratio], usual: int) -> int | None:
     """`usual` if both runs have it, else the one with most cells in both; None without any."""
-    batches = [ratio.batch for ratio in found]
+    batches = [ratio.batch for ratio in ratios]
     if usual in batches:
         return usual
     return max(dict.fromkeys(batches), key=batches.count, default=None)

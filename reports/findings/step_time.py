@@ -11,28 +11,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.findings.findings import Findings
 from reports.findings.joined import Cell
-from reports.findings.roofline import roofs
-from reports.results import PARTS
+from reports.findings.roofs import roofs
+from reports.results import PARTS, Run
 from reports.stats import estimates
 from reports.stats.crossover import Crossover, crossover
 from reports.stats.estimates import Interval, Scatter
 
 PUBLISHED_PIPELINE = "published-style"
-# What splits of one kind share; passes are repetitions of it.
-SPLIT = ["head", "classes", "batch"]
+# What steps of one kind share; passes are repetitions of it.
+KIND = ["head", "classes", "batch"]
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class StepTime:
     """Where the time of TinyVGG's training step goes with one head.
 
     Attributes:
         samples: part -> seconds, one array of steps per pass.
         limit: seconds that the counted arithmetic takes at the machine's measured peak; None where
             either is unknown.
-        known: the run's scatter between passes.
+        scatter: of the run between passes.
     """
 
     head: str
@@ -40,24 +39,24 @@ class Split:
     batch: int
     samples: Mapping[str, Sequence[np.ndarray]]
     limit: float | None
-    known: Scatter
+    scatter: Scatter
 
     @cached_property
     def parts(self) -> Mapping[str, Interval]:
         """Part -> seconds per step."""
-        return {part: _typical(passes, self.known) for part, passes in self.samples.items()}
+        return {part: _typical(passes, self.scatter) for part, passes in self.samples.items()}
 
     @cached_property
     def step(self) -> Interval:
         """Seconds of all parts together."""
-        return _typical(self._together(*self.samples), self.known)
+        return _typical(self._together(*self.samples), self.scatter)
 
     @cached_property
     def head_share(self) -> Interval:
         """The head's share of the step."""
         steps = self._together(*self.samples)
         pairs = zip(self.samples["head"], steps, strict=True)
-        share = _typical([head / step for head, step in pairs], self.known)
+        share = _typical([head / step for head, step in pairs], self.scatter)
         return Interval(share.low, share.estimate, min(1.0, share.high))
 
     @property
@@ -75,13 +74,13 @@ class Growing:
     """The head's share of the training step against the class count.
 
     Attributes:
-        splits: of one head at one batch size, by class count; at least two.
+        steps: of one head at one batch size, by class count; at least two.
         half: from which class count on the head takes half of the step.
     """
 
     head: str
     batch: int
-    splits: tuple[Split, ...]
+    steps: tuple[StepTime, ...]
     half: Crossover
 
 
@@ -98,16 +97,16 @@ class Pipeline:
     speedup: Interval | None
 
 
-def splits(findings: Findings) -> tuple[Split, ...]:
+def step_times(run: Run, scatter: Scatter) -> tuple[StepTime, ...]:
     """Where the time of a step goes: by head, class count and batch size."""
-    machine = findings.run.facts.get("machine")
+    machine = run.facts.get("machine")
     limits = roofs(machine) if isinstance(machine, dict) else None
     found = []
-    groups: Iterable[tuple[Any, pd.DataFrame]] = findings.run.splits.groupby(SPLIT, sort=False)
+    groups: Iterable[tuple[Any, pd.DataFrame]] = run.splits.groupby(KIND, sort=False)
     for (head, classes, batch), passes in groups:
         flops = float(passes["flops_per_image"].iloc[-1])
         found.append(
-            Split(
+            StepTime(
                 head=head,
                 classes=int(classes),
                 batch=int(batch),
@@ -116,35 +115,34 @@ def splits(findings: Findings) -> tuple[Split, ...]:
                 limit=int(batch) * flops / 2 / limits.peak.estimate
                 if limits and math.isfinite(flops)
                 else None,
-                known=findings.known,
+                scatter=scatter,
             )
         )
-    heads = findings.run.heads
-    return tuple(sorted(found, key=lambda one: (heads.index(one.head), one.classes, one.batch)))
+    return tuple(sorted(found, key=lambda one: (run.heads.index(one.head), one.classes, one.batch)))
 
 
-def growing(splits: Iterable[Split], known: Scatter) -> tuple[Growing, ...]:
-    """The head's share against the class count, for heads split at two class counts or more.
+def growing(steps: Iterable[StepTime], scatter: Scatter) -> tuple[Growing, ...]:
+    """The head's share against the class count, for heads taken apart at two class counts or more.
 
     Args:
-        splits: by class count.
-        known: the run's scatter between passes.
+        steps: by class count.
+        scatter: of the run between passes.
     """
-    groups: dict[tuple[str, int], list[Split]] = {}
-    for split in splits:
-        if split.parts["head"].estimate > 0:
-            groups.setdefault((split.head, split.batch), []).append(split)
+    groups: dict[tuple[str, int], list[StepTime]] = {}
+    for step in steps:
+        if step.parts["head"].estimate > 0:
+            groups.setdefault((step.head, step.batch), []).append(step)
     return tuple(
         Growing(
             head=head,
             batch=batch,
-            splits=tuple(sizes),
+            steps=tuple(sizes),
             # The head takes half from where all the rest takes less than it.
             half=crossover(
                 [one.classes for one in sizes],
                 [one.samples["head"] for one in sizes],
                 [one.rest for one in sizes],
-                known,
+                scatter,
             ),
         )
         for (head, batch), sizes in groups.items()
@@ -152,15 +150,15 @@ def growing(splits: Iterable[Split], known: Scatter) -> tuple[Growing, ...]:
     )
 
 
-def pipelines(findings: Findings) -> tuple[Pipeline, ...]:
+def pipelines(cells: Iterable[Cell], scatter: Scatter) -> tuple[Pipeline, ...]:
     """Training steps of the same model on each input pipeline, measured side by side."""
-    cells = [c for c in findings.cells if c.scope == "pipeline" and c.samples and c.replica == 0]
-    base = next((cell for cell in cells if cell.head == PUBLISHED_PIPELINE), None)
+    cells = [c for c in cells if c.scope == "pipeline" and c.samples and c.replica == 0]
+    base = next((cell for cell in cells if cell.pipeline == PUBLISHED_PIPELINE), None)
     return tuple(
         Pipeline(
-            cell.head,
+            cell.pipeline,
             cell.seconds,
-            estimates.ratio(base.samples, cell.samples, findings.known)
+            estimates.ratio(base.samples, cell.samples, scatter)
             if base and base is not cell
             else None,
         )
@@ -173,9 +171,9 @@ def _place(cell: Cell) -> tuple[object, ...]:
     return cell.phase, cell.classes, cell.batch, cell.features, cell.device, cell.threads
 
 
-def _typical(passes: Sequence[np.ndarray], known: Scatter) -> Interval:
+def _typical(passes: Sequence[np.ndarray], scatter: Scatter) -> Interval:
     """As `estimates.median`, for what may also be zero."""
     medians = [float(np.median(taken)) for taken in passes]
     if min(medians) > 0:
-        return estimates.median(passes, known)
+        return estimates.median(passes, scatter)
     return Interval(0.0, float(np.mean(medians)), max(medians))

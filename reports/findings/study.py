@@ -14,28 +14,22 @@ from functools import cached_property
 import numpy as np
 
 from reports.findings.findings import Findings
-from reports.findings.pareto import front
-from reports.findings.step_time import Growing, Pipeline, Split, growing, pipelines, splits
+from reports.findings.published import PUBLISHED, Published
+from reports.findings.step_time import (
+    Growing,
+    Pipeline,
+    StepTime,
+    growing,
+    pipelines,
+    step_times,
+)
 from reports.findings.superclasses import Within, within
 from reports.findings.trained import Trained, accuracy, by_variant, seeds_reach
 from reports.results import Training
 from reports.stats.estimates import Interval
+from reports.stats.pareto import front
 
 BASELINE, TUNED = "softmax", "-tuned"
-
-
-@dataclass(frozen=True)
-class Published:
-    """What the published study reports of a variant; the seconds are those of its own machine."""
-
-    accuracy: float
-    epoch_seconds: float
-
-
-PUBLISHED: Mapping[str, Published] = {
-    "softmax": Published(0.23, 61.13),
-    "gumbel-normal": Published(0.167, 58.39),
-}
 
 
 @dataclass(frozen=True)
@@ -127,7 +121,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Row:
+class StudyRow:
     """A line of the study's table.
 
     Attributes:
@@ -153,7 +147,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Point:
+class FrontierPoint:
     """What a variant's head costs and what it reaches.
 
     Attributes:
@@ -183,10 +177,10 @@ class Study:
         return by_variant(self.findings.run.trainings)
 
     @cached_property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[StudyRow, ...]:
         """The study's table, in the order of the run."""
         return tuple(
-            Row(
+            StudyRow(
                 trained,
                 self._difference(_baseline(trained.variant), trained.variant),
                 self._head_share(trained),
@@ -202,7 +196,7 @@ class Study:
         return {name: rungs for name, rungs in found.items() if rungs}
 
     @cached_property
-    def frontier(self) -> tuple[Point, ...]:
+    def frontier(self) -> tuple[FrontierPoint, ...]:
         """The tuned variants, the cheapest head first."""
         tuned = [t for t in self.findings.trained if t.variant.endswith(TUNED)]
         counted = {t.variant: self.seeds[t.variant][0].head_multiply_adds for t in tuned}
@@ -211,7 +205,7 @@ class Study:
             [(work, t.accuracy.estimate) for t in tuned if (work := counted[t.variant]) is not None]
         )
         points = [
-            Point(
+            FrontierPoint(
                 one.variant,
                 one.accuracy,
                 counted[one.variant],
@@ -229,28 +223,28 @@ class Study:
         return tuple(one for one in found if one)
 
     @cached_property
-    def splits(self) -> tuple[Split, ...]:
+    def step_times(self) -> tuple[StepTime, ...]:
         """Where the time of a step goes, by head, class count and batch size."""
-        return splits(self.findings)
+        return step_times(self.findings.run, self.findings.scatter)
 
     @cached_property
     def growing(self) -> tuple[Growing, ...]:
         """The head's share of a step against the class count."""
-        return growing(self.splits, self.findings.known)
+        return growing(self.step_times, self.findings.scatter)
 
     @cached_property
     def pipelines(self) -> tuple[Pipeline, ...]:
         """Training steps of the same model on each input pipeline."""
-        return pipelines(self.findings)
+        return pipelines(self.findings.cells, self.findings.scatter)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to show."""
-        return not (self.rows or self.splits or self.pipelines)
+        return not (self.rows or self.step_times or self.pipelines)
 
     def _as_published(self, variant: str) -> bool:
         """Whether its accuracy may stand beside a published one."""
-        return not any(training.stand_in for training in self.seeds[variant])
+        return not any(one.stand_in or one.own_images for one in self.seeds[variant])
 
     def _difference(self, before: str, after: str) -> Difference | None:
         if before == after or before not in self.seeds or after not in self.seeds:
@@ -265,17 +259,17 @@ class Study:
                 yield Rung(step, reached[step.before], reached[step.after], found)
 
     def _head_share(self, trained: Trained) -> Interval | None:
-        """Of the split of the variant itself, else of its head, at the batch and classes it met.
+        """Of the variant's own steps, else of its head's, at the batch and classes it met.
 
-        A tuned variant has another body, so that its head's split does not speak for it.
+        A tuned variant has another body, so that its head's steps do not speak for it.
         """
         training = self.seeds[trained.variant][0]
         named = {
-            split.head: split.head_share
-            for split in self.splits
-            if split.batch == training.config.get("batch_size")
+            step.head: step.head_share
+            for step in self.step_times
+            if step.batch == training.config.get("batch_size")
             and training.final is not None
-            and split.classes == len(training.final.confusion)
+            and step.classes == len(training.final.confusion)
         }
         tuned = trained.variant.endswith(TUNED)
         return named.get(trained.variant) or (None if tuned else named.get(trained.head))

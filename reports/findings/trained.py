@@ -57,7 +57,7 @@ def by_variant(trainings: Iterable[Training]) -> dict[str, list[Training]]:
 
 def epoch_passes(trainings: Sequence[Training]) -> list[np.ndarray]:
     """Training seconds of every epoch, one array per seed: each seed is a pass."""
-    return [t.epochs["train_seconds"].to_numpy() for t in trainings if len(t.epochs)]
+    return [np.array([one.train_seconds for one in t.epochs]) for t in trainings if len(t.epochs)]
 
 
 def _trained(seeds: Sequence[Training]) -> Trained:
@@ -70,7 +70,7 @@ def _trained(seeds: Sequence[Training]) -> Trained:
         seeds=len(seeds),
         epochs=max(len(t.epochs) for t in seeds),
         accuracy=accuracy_over_seeds(tables),
-        top5=share_over_seeds([f.metrics["top5"] for f in finals], [int(t.sum()) for t in tables]),
+        top5=share_over_seeds([f.top5 for f in finals], [int(t.sum()) for t in tables]),
         f1=f1_over_seeds(tables),
         epoch_seconds=estimates.median(passes),
         total_seconds=float(np.mean([taken.sum() for taken in passes])),
@@ -83,10 +83,11 @@ def accuracy(confusion: np.ndarray) -> float:
 
 
 def macro_f1(confusion: np.ndarray) -> float:
-    """Mean over classes of 2 TP / (2 TP + FP + FN), 0 where a class has neither."""
-    hits = np.diag(confusion)
-    seen = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return float(np.mean(np.divide(2 * hits, seen, out=np.zeros(len(hits)), where=seen > 0)))
+    """Mean of 2 TP / (2 TP + FP + FN) over the classes that have test images; 0 without any."""
+    hits, images = np.diag(confusion), confusion.sum(axis=1)
+    tested = images > 0
+    seen = (confusion.sum(axis=0) + images)[tested]
+    return float(np.sum(2 * hits[tested] / seen) / max(1, tested.sum()))
 
 
 def accuracy_over_seeds(tables: Sequence[np.ndarray]) -> Interval:
@@ -134,9 +135,10 @@ def seeds_reach(values: Sequence[float]) -> float:
 
 def _f1_deviation(confusion: np.ndarray) -> float:
     """Standard deviation of macro F1 over draws of the test images, by the delta method."""
-    hits, seen = np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1)
+    hits, images = np.diag(confusion), confusion.sum(axis=1)
+    seen, tested = confusion.sum(axis=0) + images, images > 0
     # One more image in a class's row or column changes its F1 = 2 hits / seen by this much.
-    more = np.divide(-2 * hits, seen**2.0, out=np.zeros(len(hits)), where=seen > 0)
-    gain = np.divide(2.0, seen, out=np.zeros(len(hits)), where=seen > 0)
-    change = (more[:, None] + more[None, :] + np.diag(gain)) / max(1, len(hits))
+    more = np.divide(-2 * hits, seen**2.0, out=np.zeros(len(hits)), where=tested)
+    gain = np.divide(2.0, seen, out=np.zeros(len(hits)), where=tested)
+    change = (more[:, None] + more[None, :] + np.diag(gain)) / max(1, tested.sum())
     return math.sqrt(float((confusion * change**2).sum()))

@@ -1,14 +1,15 @@
-"""Checked readers of one field of a JSON object.
+"""Records whose fields are checked as they are read, and the checks.
 
-Each takes the object and the field's name, and returns the value or raises a `ValueError` of one
-line: what was expected, and what is there instead.
+A check takes a JSON object, the field's name and what it was given in `checked`; it returns the
+value or raises a `ValueError` of one line: what was expected, and what is there instead.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -17,21 +18,102 @@ LARGEST = 2**53 - 1
 LONGEST_NAME = 60
 
 
-def text(record: Mapping[str, Any], field: str, known: Sequence[str] = ()) -> str:
-    """A string, one of `known` where these are given."""
+@dataclass(frozen=True)
+class Record:
+    """A dataclass that is written and read field by field, each as its metadata says: `checked`."""
+
+    def dump(self) -> dict[str, Any]:
+        """The record as JSON has it."""
+        return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
+
+    @classmethod
+    def load(cls, record: Mapping[str, Any]) -> Self:
+        """Inverse of `dump`.
+
+        Raises:
+            ValueError: a field is not what the format says; the message names it.
+        """
+        return cls(
+            **{
+                one.name: one.metadata["check"](record, one.name)
+                for one in fields(cls)
+                if one.name in record or not one.metadata["later"]
+            }
+        )
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+Word = TypeVar("Word", bound=str)
+
+
+def checked(check: Callable[..., Any], *given: Any, later: bool = False) -> dict[str, Any]:
+    """Metadata of a record's field: how it is read.
+
+    Args:
+        check: one of the functions below.
+        given: what it takes beside the object and the name.
+        later: whether it may be absent, because there was the format before there was the field;
+            its default then has to be what it was before.
+    """
+    return {"check": lambda record, name: check(record, name, *given), "later": later}
+
+
+def _plain(value: Any) -> Any:
+    """`value` of JSON's own types; a single number that is not one is null."""
+    if isinstance(value, Record):
+        return value.dump()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def optional(record: Mapping[str, Any], field: str, check: Callable[..., Any], *given: Any) -> Any:
+    """What `check` returns, or None for null."""
+    return None if record.get(field) is None else check(record, field, *given)
+
+
+def one(record: Mapping[str, Any], field: str, kind: type[AnyRecord]) -> AnyRecord:
+    """A record of this kind."""
+    return kind.load(mapping(record, field))
+
+
+def many(record: Mapping[str, Any], field: str, kind: type[AnyRecord]) -> tuple[AnyRecord, ...]:
+    """A list of records of this kind."""
+    return tuple(map(kind.load, rows(record, field)))
+
+
+def flag(record: Mapping[str, Any], field: str) -> bool:
+    """Whether it is true; anything else counts as false."""
+    return record.get(field) is True
+
+
+def text(record: Mapping[str, Any], field: str) -> str:
+    """A string."""
     value = record.get(field)
-    if not isinstance(value, str) or (known and value not in known):
-        expected = " or ".join(known) if known else "a string"
-        raise ValueError(f"{field}: expected {expected}, got {short(value)}")
+    if not isinstance(value, str):
+        raise ValueError(f"{field}: expected a string, got {short(value)}")
     return value
 
 
-def name(record: Mapping[str, Any], field: str) -> str:
+def choice(record: Mapping[str, Any], field: str, known: Sequence[Word]) -> Word:
+    """One of `known`."""
+    value = record.get(field)
+    for word in known:
+        if value == word:
+            return word
+    raise ValueError(f"{field}: expected {' or '.join(known)}, got {short(value)}")
+
+
+def name(record: Mapping[str, Any], field: str, least: int = 1) -> str:
     """A text short and plain enough to stand in a table and beside a line of a figure."""
     value = text(record, field)
-    if not value.isprintable() or not 1 <= len(value) <= LONGEST_NAME:
+    if not value.isprintable() or not least <= len(value) <= LONGEST_NAME:
         raise ValueError(
-            f"{field}: expected 1 to {LONGEST_NAME} printable characters, got {short(value)}"
+            f"{field}: expected {least} to {LONGEST_NAME} printable characters, got {short(value)}"
         )
     return value
 
@@ -81,31 +163,39 @@ def mapping(record: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     return value
 
 
-def seconds(record: Mapping[str, Any], field: str, entries: int) -> np.ndarray:
-    """At least `entries` seconds, all positive: (n,)."""
-    return durations(record, field, entries, lambda value: 0 < value < math.inf, "positive")
-
-
 def durations(
-    record: Mapping[str, Any],
-    field: str,
-    entries: int,
-    holds: Callable[[float], bool],
-    expected: str,
+    record: Mapping[str, Any], field: str, entries: int = 1, zero: bool = False
 ) -> np.ndarray:
-    """At least `entries` seconds for which `holds`, which `expected` says in a word: (n,)."""
+    """At least `entries` seconds, all positive, or `zero` too: (n,)."""
     values = record.get(field)
     if (
-        not isinstance(values, list)
+        not isinstance(values, list | tuple)
         or len(values) < entries
         or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        or not all(holds(v) for v in values)
+        or not all(0 < v < math.inf or (zero and v == 0) for v in values)
     ):
         raise ValueError(
-            f"{field}: expected a list of at least {entries} {expected} numbers, "
-            f"got {short(values)}"
+            f"{field}: expected a list of at least {entries} "
+            f"{'non-negative' if zero else 'positive'} numbers, got {short(values)}"
         )
     return np.array(values, dtype=np.float64)
+
+
+def alike(
+    record: Mapping[str, Any], field: str, names: Sequence[str], zero: bool = False
+) -> Mapping[str, np.ndarray]:
+    """Each of `names` -> seconds, as many for each: (n,)."""
+    given = mapping(record, field)
+    taken = {name: durations(given, name, zero=zero) for name in names}
+    if len({len(values) for values in taken.values()}) > 1:
+        raise ValueError(f"{field}: expected as many numbers for each of {', '.join(names)}")
+    return taken
+
+
+def numbers(record: Mapping[str, Any], field: str, names: Sequence[str]) -> Mapping[str, float]:
+    """Each of `names` -> a number that is not negative."""
+    given = mapping(record, field)
+    return {name: number(given, name) for name in names}
 
 
 def short(value: object) -> str:

@@ -1,62 +1,185 @@
-"""One training's record, checked field by field."""
+"""What is known of one training, at its end or on the way: `training/<variant>-seed<k>.json`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
-import pandas as pd
 
-from reports.results import fields
+from reports.results import schema
+from reports.results.fields import (
+    LARGEST,
+    Record,
+    checked,
+    choice,
+    count,
+    flag,
+    loss,
+    many,
+    mapping,
+    name,
+    number,
+    one,
+    optional,
+    text,
+)
 
-SHARES = ("accuracy", "top5", "precision", "recall", "f1")
+Status = Literal["measured", "failed"]
+PER_CLASS = ("precision", "recall", "f1")
+
+
+@dataclass(frozen=True)
+class Loss(Record):
+    """Mean training loss over the batches since the previous entry; `batch` counts from 1."""
+
+    epoch: int = field(metadata=checked(count, 1))
+    batch: int = field(metadata=checked(count))
+    loss: float = field(metadata=checked(loss))
+
+
+@dataclass(frozen=True)
+class Epoch(Record):
+    """What one epoch took and gave; the metrics are those of the test set."""
+
+    epoch: int = field(metadata=checked(count, 1))
+    train_loss: float = field(metadata=checked(loss))
+    test_loss: float = field(metadata=checked(loss))
+    train_seconds: float = field(metadata=checked(number))
+    test_seconds: float = field(metadata=checked(number))
+    accuracy: float = field(metadata=checked(number, 0, 1))
+    top5: float = field(metadata=checked(number, 0, 1))
+    precision: float = field(metadata=checked(number, 0, 1))
+    recall: float = field(metadata=checked(number, 0, 1))
+    f1: float = field(metadata=checked(number, 0, 1))
+
+
+def _table(record: Mapping[str, Any], name: str) -> np.ndarray:
+    """A square table of counts."""
+    rows = record.get(name)
+    size = len(rows) if isinstance(rows, list) else 0
+    if (
+        not isinstance(rows, list)
+        or not all(isinstance(row, list) and len(row) == size for row in rows)
+        or not all(type(one) is int and 0 <= one <= LARGEST for row in rows for one in row)
+    ):
+        raise ValueError(f"{name}: expected a square table of counts")
+    return np.array(rows, dtype=np.int64).reshape(size, size)
+
+
+def _per_class(record: Mapping[str, Any], name: str) -> Mapping[str, Sequence[float]]:
+    """Each of `PER_CLASS` -> one share per class."""
+    given = mapping(record, name)
+    columns: dict[str, Sequence[float]] = {}
+    for share in PER_CLASS:
+        values = given.get(share)
+        if not isinstance(values, list):
+            raise ValueError(f"{name}.{share}: expected one share per class")
+        columns[share] = [number({share: value}, share, 0, 1) for value in values]
+    return columns
 
 
 @dataclass(frozen=True, eq=False)
-class Final:
-    """Metrics on the test set after the last epoch; shares in [0, 1], macro averages.
+class Metrics(Record):
+    """Figures of one test pass; shares are in [0, 1].
+
+    A class that is never predicted has precision 0, one that is not in the test set recall 0, and
+    both count in the macro averages: a head that ignores a class must not look better for it.
 
     Attributes:
-        metrics: accuracy, top5, precision, recall, f1.
-        per_class: one row per class: name, precision, recall, f1.
-        confusion: (classes, classes); [i, j] counts images of class i predicted as j.
+        accuracy: share of images whose most probable class is right.
+        top5: share of images whose class is among the five most probable.
+        precision: mean over classes of the share of its predictions that are right.
+        recall: mean over classes of the share of its images that are found.
+        f1: mean over classes of the harmonic mean of the two.
+        per_class: `precision`, `recall` and `f1` of each class.
+        confusion: (classes, classes); [i, j] counts the images of class i predicted as j.
+
+    Raises:
+        ValueError: `per_class` and `confusion` are of different numbers of classes.
     """
 
-    metrics: Mapping[str, float]
-    per_class: pd.DataFrame
-    confusion: np.ndarray
+    accuracy: float = field(metadata=checked(number, 0, 1))
+    top5: float = field(metadata=checked(number, 0, 1))
+    precision: float = field(metadata=checked(number, 0, 1))
+    recall: float = field(metadata=checked(number, 0, 1))
+    f1: float = field(metadata=checked(number, 0, 1))
+    per_class: Mapping[str, Sequence[float]] = field(metadata=checked(_per_class))
+    confusion: np.ndarray = field(metadata=checked(_table))
+
+    def __post_init__(self) -> None:
+        for share, values in self.per_class.items():
+            if len(values) != len(self.confusion):
+                raise ValueError(
+                    f"per_class.{share}: expected one share per class ({len(self.confusion)})"
+                )
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class Training(Record):
     """One training of TinyVGG with one head from one seed.
 
     Attributes:
-        variant: what the study calls this head under this recipe; the head's name in old records.
-        head_multiply_adds: of the head in a training step, per image, counted; None in old records.
-        greedy_misses: test images that a greedy descent answers otherwise than the exact search;
-            None where the head has no such search, and in old records.
-        losses: columns epoch, batch, loss.
-        epochs: columns epoch, train_loss, test_loss, train_seconds, test_seconds and the shares.
-        final: None where the training failed; `reason` then says why.
+        head: what it is trained with.
+        variant: what the study calls this head under this recipe; mostly the head's name.
+        seed: of weights, noise and order.
+        status: "measured" once it has ended well.
+        reason: why it is not "measured".
+        started: when the training began, ISO 8601 in UTC.
+        seconds: time spent in it, over all its sessions.
+        dataset: facts of the data set.
+        config: what was asked for.
+        head_multiply_adds: counted work of the head's forward and backward, per image; of a tree
+            head, along the path. None in old records.
+        losses: the training loss, every `loss_every` batches and at the end of every epoch.
+        epochs: one entry per epoch.
+        stopped_early: whether patience ended it.
+        final: the metrics after the last epoch; None where it has not ended well.
+        greedy_misses: then, for a head that searches a tree, how many test images a greedy descent
+            answers otherwise than the exact search; else, and in old records, None.
     """
 
-    variant: str
-    head: str
-    seed: int
-    status: str
-    reason: str
-    seconds: float
-    dataset: Mapping[str, Any]
-    config: Mapping[str, Any]
-    losses: pd.DataFrame
-    epochs: pd.DataFrame
-    stopped_early: bool
-    final: Final | None
-    head_multiply_adds: float | None = None
-    greedy_misses: int | None = None
+    head: str = field(metadata=checked(name))
+    variant: str = field(metadata=checked(name))
+    seed: int = field(metadata=checked(count))
+    status: Status = field(metadata=checked(choice, get_args(Status)))
+    reason: str = field(metadata=checked(text))
+    started: str = field(metadata=checked(text))
+    seconds: float = field(metadata=checked(number))
+    dataset: Mapping[str, Any] = field(metadata=checked(mapping))
+    config: Mapping[str, Any] = field(metadata=checked(mapping))
+    head_multiply_adds: float | None = field(
+        default=None, metadata=checked(optional, number, later=True)
+    )
+    losses: tuple[Loss, ...] = field(default=(), metadata=checked(many, Loss))
+    epochs: tuple[Epoch, ...] = field(default=(), metadata=checked(many, Epoch))
+    stopped_early: bool = field(default=False, metadata=checked(flag))
+    final: Metrics | None = field(default=None, metadata=checked(optional, one, Metrics))
+    greedy_misses: int | None = field(default=None, metadata=checked(optional, count, later=True))
+
+    def dump(self) -> dict[str, Any]:
+        """The record as JSON has it."""
+        return {"schema": schema.TRAININGS[-1], **super().dump()}
+
+    @classmethod
+    def load(cls, record: Mapping[str, Any]) -> Self:
+        """Inverse of `dump`.
+
+        Raises:
+            ValueError: a field is not what the format says; the message names it.
+        """
+        schema.require(record, schema.TRAININGS)
+        return super().load(schema.training(record))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of each class tested; its number where the data set does not name as many."""
+        size = 0 if self.final is None else len(self.final.confusion)
+        names = self.dataset.get("classes")
+        if not isinstance(names, list) or len(names) != size:
+            names = range(size)
+        return tuple(map(str, names))
 
     @property
     def superclass_of(self) -> tuple[int, ...] | None:
@@ -76,81 +199,7 @@ class Training:
         """Whether the images were generated, so that its accuracy says nothing."""
         return bool(self.dataset.get("stand_in", False))
 
-
-def parse(record: Mapping[str, Any]) -> Training:
-    """One training from its record.
-
-    Raises:
-        ValueError: a field is not what the format says (the message names it).
-    """
-    status = fields.text(record, "status", ("measured", "failed"))
-    dataset = fields.mapping(record, "dataset")
-    losses = [
-        {
-            "epoch": fields.count(row, "epoch", 1),
-            "batch": fields.count(row, "batch"),
-            "loss": fields.loss(row, "loss"),
-        }
-        for row in fields.rows(record, "losses")
-    ]
-    epochs = [
-        {
-            "epoch": fields.count(row, "epoch", 1),
-            **{field: fields.loss(row, field) for field in ("train_loss", "test_loss")},
-            **{field: fields.number(row, field) for field in ("train_seconds", "test_seconds")},
-            **{field: fields.number(row, field, 0, 1) for field in SHARES},
-        }
-        for row in fields.rows(record, "epochs")
-    ]
-    final = record.get("final")
-    head, counted = fields.name(record, "head"), record.get("head_multiply_adds")
-    missed = record.get("greedy_misses")
-    return Training(
-        variant=fields.name(record, "variant") if "variant" in record else head,
-        head=head,
-        seed=fields.count(record, "seed"),
-        status=status,
-        reason=fields.text(record, "reason"),
-        seconds=fields.number(record, "seconds"),
-        dataset=dataset,
-        config=fields.mapping(record, "config"),
-        losses=pd.DataFrame(losses, columns=["epoch", "batch", "loss"]),
-        epochs=pd.DataFrame(
-            epochs,
-            columns=["epoch", "train_loss", "test_loss", "train_seconds", "test_seconds", *SHARES],
-        ),
-        stopped_early=record.get("stopped_early") is True,
-        final=None if final is None else _final(fields.mapping(record, "final"), dataset),
-        head_multiply_adds=None if counted is None else fields.number(record, "head_multiply_adds"),
-        greedy_misses=None if missed is None else fields.count(record, "greedy_misses"),
-    )
-
-
-def _final(final: Mapping[str, Any], dataset: Mapping[str, Any]) -> Final:
-    confusion = final.get("confusion")
-    size = len(confusion) if isinstance(confusion, list) else 0
-    if (
-        not isinstance(confusion, list)
-        or not all(isinstance(row, list) and len(row) == size for row in confusion)
-        or not all(
-            type(count) is int and 0 <= count <= fields.LARGEST
-            for row in confusion
-            for count in row
-        )
-    ):
-        raise ValueError("final.confusion: expected a square table of counts")
-    per_class = fields.mapping(final, "per_class")
-    columns: dict[str, list[float]] = {}
-    for field in ("precision", "recall", "f1"):
-        values = per_class.get(field)
-        if not isinstance(values, list) or len(values) != size:
-            raise ValueError(f"final.per_class.{field}: expected one share per class ({size})")
-        columns[field] = [fields.number({field: value}, field, 0, 1) for value in values]
-    names = dataset.get("classes")
-    if not isinstance(names, list) or len(names) != size:
-        names = [str(index) for index in range(size)]
-    return Final(
-        metrics={field: fields.number(final, field, 0, 1) for field in SHARES},
-        per_class=pd.DataFrame({"name": [str(name) for name in names], **columns}),
-        confusion=np.array(confusion, dtype=np.int64).reshape(size, size),
-    )
+    @property
+    def own_images(self) -> bool:
+        """Whether the images are the user's, in class folders: CIFAR-100 brings its own split."""
+        return bool(self.dataset.get("split"))

@@ -305,33 +305,6 @@ def noise_floor(pairs: Iterable[tuple[Passes, Passes]], known: Scatter | None = 
     )
 
 
-def show(interval: Interval, unit: Literal["", "s", "B"] = "") -> str:
-    """Text with no more digits than the interval supports: `58.4 µs [57.9, 58.9]`.
-
-    The interval's width decides the last digit; `unit` picks a prefix (ns to s, B to GiB). An exact
-    value (a count) stands alone, to four significant digits; one that nothing bounds says so.
-    """
-    scale, name = _prefix(abs(interval.estimate), unit)
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return f"{interval.estimate / scale:.3g}{name} (no interval)"
-    low, estimate, high = (end / scale for end in (interval.low, interval.estimate, interval.high))
-    width = min((end for end in (estimate - low, high - estimate) if end > 0), default=0.0)
-    if width <= 1e-5 * max(1.0, abs(estimate)):
-        return f"{round(estimate, 5) + 0.0:.4g}{name}"
-    digits = max(0, 1 - math.floor(math.log10(width)))
-    return f"{estimate:.{digits}f}{name} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _prefix(value: float, unit: Literal["", "s", "B"]) -> tuple[float, str]:
-    """The scale and name of the largest prefix that leaves `value` at 1 or more."""
-    prefixes = {
-        "": [(1.0, "")],
-        "s": [(1e-9, " ns"), (1e-6, " µs"), (1e-3, " ms"), (1.0, " s")],
-        "B": [(1.0, " B"), (2.0**10, " KiB"), (2.0**20, " MiB"), (2.0**30, " GiB")],
-    }[unit]
-    return next((p for p in reversed(prefixes) if value >= p[0]), prefixes[0])
-
-
 def _log_medians(samples: Passes) -> NDArray[np.float64]:
     """The logarithm of each pass's median; raises `ValueError` where it has none."""
     rounds = [np.asarray(taken, dtype=float) for taken in samples]

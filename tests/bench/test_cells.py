@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 import heads
 from bench import peers
-from bench.cells import HEAVY, PHASES, PIPELINES, SWEEPS, Cell, Sweep, grid, itinerary
+from bench.cells import HEAVY, PIPELINES, SWEEPS, Sweep, grid, itinerary
 from models import variants
+from reports.results import PHASES, Cell
 
 SWEEP = Sweep(
     heads=("softmax", "hierarchical"),

@@ -46,7 +46,7 @@ def test_the_study_times_pipelines_in_turns_and_takes_steps_apart(headbench):
     assert status == 0, output + errors
     steps = [line for line in headbench.journal() if line["kind"] == "time"]
     assert {line["cell"]["scope"] for line in steps} == {"pipeline"}
-    assert [line["cell"]["head"] for line in steps] == [*PIPELINES] * 2
+    assert [line["cell"]["pipeline"] for line in steps] == [*PIPELINES] * 2
     assert [line["iterations"] for line in steps] == [30, 30, 60, 60] * 2  # two processes
     splits = [line for line in headbench.journal() if line["kind"] == "split"]
     assert [line["cell"]["classes"] for line in splits] == [4, 4]
@@ -61,6 +61,11 @@ def test_pytest_benchmark_has_its_own_file_with_the_same_samples(finished):
     theirs = json.loads((headbench.path / "pytest-benchmark.json").read_text())["benchmarks"]
     ours = [line for line in headbench.journal() if line["kind"] == "time"]
     assert [entry["stats"]["data"] for entry in theirs] == [line["seconds"] for line in ours]
+    for entry, line in zip(theirs, ours, strict=True):
+        params = entry["params"]
+        assert params.pop("pass_index") == line["pass"]
+        assert params.items() <= line["cell"].items()  # plain values, as the journal has them
+        assert params.keys() >= {"scope", "head", "phase", "classes", "batch", "replica"}
 
 
 def test_the_report_is_written_and_its_path_is_shown(finished):
@@ -78,6 +83,7 @@ def test_the_report_is_written_and_its_path_is_shown(finished):
         (("--jobs", "0"), "argument --jobs: must be at least 1, got 0"),
         (("--resume", "nope"), "no run called 'nope'"),
         (("--benchmark-disable",), "leave nothing to measure"),
+        (("--benchmark-cprofile", "cumtime"), "see the traces of a run instead"),
     ],
 )
 def test_a_wrong_option_is_answered_in_one_line(headbench, arguments, complaint):

@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import journal, run
-from bench.cells import SWEEPS, Cell, Visit
+from bench.cells import SWEEPS, Visit
 from bench.measure import memory
 from bench.options import Plan
 from bench.session import ATTEMPTS, Session
+from reports.results import Cell, RunFolder
 
 CELL = Cell("isolated", "softmax", "train", classes=8, batch=2, features=4)
 VISIT = Visit(CELL, 0)
+FIGURES = {"seconds": [1.0], "iterations": 1, "warmup_seconds": []}
 
 
 class Lines:
@@ -30,8 +31,8 @@ class Lines:
 def open_session(path):
     sweep = replace(SWEEPS["quick"], heads=("softmax",), classes=(8,), batches=(2,), trained=())
     plan = Plan("quick", sweep, seed=0, device="cpu", threads=1, data="")
-    session = Session(plan, run.Run(path), None, Lines())
-    session.record_start()
+    session = Session(plan, RunFolder(path), None, Lines())
+    session.logbook.open(session.todo.planned, None)
     return session
 
 
@@ -50,7 +51,7 @@ def test_a_head_that_raises_is_recorded_and_the_next_cell_is_measured(session):
     with pytest.raises(ZeroDivisionError), session.entry("time", VISIT):
         raise ZeroDivisionError("no\nsecond line")
     with session.entry("time", Visit(CELL, 1)) as figures:
-        figures["seconds"] = [1.0]
+        figures |= FIGURES
     assert statuses(session) == [("failed", "ZeroDivisionError: no"), ("measured", "")]
 
 
@@ -71,7 +72,7 @@ def test_out_of_memory_skips_the_cell(session, error):
 def test_a_cell_that_cannot_fit_is_skipped_with_the_reason(session, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100)
     with pytest.raises(pytest.skip.Exception), session.entry("time", VISIT):
-        session.workload(CELL)
+        session.subject.of(CELL)
     ((status, reason),) = statuses(session)
     assert status == "skipped"
     assert "GiB are free on cpu" in reason
@@ -85,17 +86,17 @@ def test_an_interrupted_cell_leaves_no_entry(session):
 
 def test_a_full_disk_stops_the_run_with_the_line_that_resumes_it(session, monkeypatch):
     with session.entry("time", VISIT) as figures:
-        figures["seconds"] = [1.0]
+        figures |= FIGURES
 
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(journal.os, "fsync", refuse)
+    monkeypatch.setattr("os.fsync", refuse)
     with (
         pytest.raises(pytest.exit.Exception, match=r"No space left.*--resume") as stopped,
         session.entry("time", Visit(CELL, 1)) as figures,
     ):
-        figures["seconds"] = [1.0]
+        figures |= FIGURES
     assert "\n" not in str(stopped.value)
     assert statuses(session)[0] == ("measured", "")
 
@@ -118,20 +119,22 @@ def test_a_kill_during_one_cell_does_not_count_against_another(tmp_path, session
     session.entry("time", VISIT).__enter__()
     resumed = open_session(tmp_path)
     with resumed.entry("time", Visit(CELL, 1)) as figures:
-        figures["seconds"] = [1.0]
+        figures |= FIGURES
     assert statuses(resumed) == [("measured", "")]
 
 
 def test_an_incomplete_run_ends_with_the_line_that_resumes_it(session):
-    session.record_end(complete=False)
+    session.logbook.close(complete=False)
     assert session.run.read_facts()["finished"] is None
     assert any(f"--resume {session.run.path.name}" in line for line in session.display.said)
 
 
 def test_a_second_session_adds_to_the_time_of_the_first(tmp_path, session):
-    session.measured_seconds = 2.0
-    session.record_end(complete=False)
+    with session.logbook.watching() as stretch:
+        stretch.inside_seconds = 2.0
+    session.logbook.close(complete=False)
     resumed = Session(session.plan, session.run, None, Lines())
-    resumed.measured_seconds = 3.0
-    resumed.record_end(complete=True)
+    with resumed.logbook.watching() as stretch:
+        stretch.inside_seconds = 3.0
+    resumed.logbook.close(complete=True)
     assert resumed.run.read_facts()["measured_seconds"] == 5.0

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.machine import limits
-from bench.measure import timing
+from bench.machine import clock, limits
 
 
 @pytest.fixture
 def second_per_reading(monkeypatch):
     """A clock on which whatever lies between two readings takes a second."""
     readings = iter(range(10**6))
-    monkeypatch.setattr(timing, "timer_of", lambda device: lambda: float(next(readings)))
+    monkeypatch.setattr(clock, "timer_of", lambda device: lambda: float(next(readings)))
 
 
 @pytest.mark.usefixtures("second_per_reading")
@@ -29,7 +28,7 @@ def test_a_product_counts_a_multiply_add_per_row_column_and_depth():
 
 def test_a_short_call_is_repeated_until_a_round_is_long_enough(monkeypatch):
     now, called = [0.0], []
-    monkeypatch.setattr(timing, "timer_of", lambda device: lambda: now[0])
+    monkeypatch.setattr(clock, "timer_of", lambda device: lambda: now[0])
 
     def call():
         now[0] += limits.ROUND_SECONDS / 4

@@ -6,12 +6,12 @@ from bench.machine import identity
 
 
 def test_facts_are_flat_and_name_what_figures_depend_on():
-    facts = identity.facts("cpu")
-    assert all(isinstance(value, str | int | float | bool) for value in facts.values())
-    assert facts["torch"] == torch.__version__
-    assert facts["threads"] == torch.get_num_threads()
-    assert facts["memory_bytes"] > 2**20
-    assert facts["cpu"]
+    machine = identity.describe("cpu")
+    assert all(isinstance(value, str | int | float | bool) for value in machine.values())
+    assert machine["torch"] == torch.__version__
+    assert machine["threads"] == torch.get_num_threads()
+    assert machine["memory_bytes"] > 2**20
+    assert machine["cpu"]
 
 
 def test_flags_are_those_of_the_build():

@@ -10,12 +10,12 @@ import torch
 
 import heads
 from bench import peers
-from bench.cells import Cell
 from bench.measure.workload import Workload
 from bench.peers.fasttext import END_OF_LINE, LABEL, TOKENS, FastText
 from bench.peers.gensim import Gensim
 from bench.peers.trainer import LONG_ENOUGH, per_batch
 from heads.trees import Tree
+from reports.results import Cell
 
 MODULES = [name for name in peers.names() if not peers.trainer(name)]
 TRAINERS = [name for name in peers.names() if peers.trainer(name)]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def refuse():
 @pytest.fixture
 def pool(tmp_path):
     heard = []
-    with Pool(2, partial(prepare, tmp_path), lambda *said: heard.append(said)) as pool:
+    with closing(Pool(2, partial(prepare, tmp_path), lambda *said: heard.append(said))) as pool:
         pool.heard = heard
         yield pool
 
@@ -79,12 +80,12 @@ def test_what_a_task_raises_comes_back_with_its_traceback_and_its_process_goes_o
 
 
 def test_what_preparing_raises_comes_back_as_well():
-    with Pool(1, refuse, print) as pool, pytest.raises(OSError, match="no data"):
+    with closing(Pool(1, refuse, print)) as pool, pytest.raises(OSError, match="no data"):
         pool.result(pool.submit(0))
 
 
 def test_closing_ends_processes_at_once(tmp_path):
-    with Pool(2, partial(prepare, tmp_path), print) as pool:
+    with closing(Pool(2, partial(prepare, tmp_path), print)) as pool:
         pool.submit("sleep")
         pool.result(pool.submit(0))
         (workers,) = [[int(path.name) for path in tmp_path.iterdir()]]

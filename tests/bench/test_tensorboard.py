@@ -10,8 +10,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from bench.cells import Cell
 from bench.measure import tracing
+from reports.results import Cell
 
 HEADS = ("softmax", "hierarchical")
 PATIENCE = 120.0

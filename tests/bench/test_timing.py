@@ -1,5 +1,6 @@
 """Timing on a clock that the test winds by hand: exact, and independent of the machine."""
 
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.utils import NameWrapper
 
+from bench.machine import clock as clocks
 from bench.measure import l2, timing
+from bench.measure.stopwatch import Bounds, Stopwatch
 
 
 class Clock:
@@ -54,9 +57,14 @@ def fixture(clock, max_time, precision=0.01):
     )
 
 
+def stopwatch(clock, budget=0.1, timer=None):
+    timer = timer or clock
+    bounds = Bounds(max_time=budget, min_time=1e-3, precision=0.01)
+    return Stopwatch(fixture(timer, budget), bounds, timer)
+
+
 def measure(clock, call, budget=0.1, **others):
-    benchmark = fixture(clock, budget)
-    return timing.measure(benchmark, call, clock, budget, now=lambda: clock.now, **others)
+    return timing.measure(stopwatch(clock, budget), call, now=lambda: clock.now, **others)
 
 
 def test_warm_up_ends_when_two_calls_agree():
@@ -109,6 +117,24 @@ def test_a_machine_that_slows_down_after_calibration_does_not_hold_up_the_sweep(
     assert len(timed.seconds) >= 1
 
 
+@pytest.mark.parametrize("scatter", [0.0, 0.02, 0.2])
+@pytest.mark.parametrize("duration", [1e-6, 20e-6, 0.4e-3, 3e-3])
+def test_a_short_call_gets_the_rounds_that_pytest_benchmark_itself_would_give_it(duration, scatter):
+    def play(measure):
+        """The same call after a warm-up of two."""
+        clock, chance = Clock(), random.Random(1)
+        return measure(clock, lambda: clock.spend(duration * (1 + scatter * chance.random()))())
+
+    def theirs(clock, call):
+        benchmark = fixture(clock, 0.1)
+        timing.warm_up(call, clock, 0.1)
+        benchmark(call)
+        return benchmark.stats["data"], benchmark.stats["iterations"]
+
+    timed = play(measure)
+    assert (timed.seconds, timed.iterations) == play(theirs)
+
+
 def test_a_steady_call_stops_before_its_time_is_up():
     clock = Clock()
     timed = measure(clock, clock.spend(1e-3), budget=10.0)
@@ -128,7 +154,7 @@ def test_a_clock_that_goes_backwards_is_an_error_and_no_sample():
 
 
 def test_the_harness_own_time_is_what_two_readings_of_the_clock_take():
-    assert timing.harness_seconds(Clock()) == pytest.approx(1e-9)
+    assert clocks.harness_seconds(Clock()) == pytest.approx(1e-9)
 
 
 def flush(clock, calls, below_seconds=1e-3):
@@ -188,22 +214,22 @@ class Event:
 
 
 def test_a_moment_on_the_gpu_is_not_waited_for_until_it_is_asked_for(monkeypatch):
-    monkeypatch.setattr(timing.torch.cuda, "Event", Event)
-    begin = timing.CudaInstant()
+    monkeypatch.setattr(clocks.torch.cuda, "Event", Event)
+    begin = clocks.CudaInstant()
     Event.stream += 0.25
-    end = timing.CudaInstant()
+    end = clocks.CudaInstant()
     assert Event.waited == 0
     assert end - begin == pytest.approx(0.25)
     assert Event.waited == 1
 
 
 def test_pytest_benchmark_takes_moments_on_the_gpu_for_a_timer(monkeypatch):
-    monkeypatch.setattr(timing.torch.cuda, "Event", Event)
+    monkeypatch.setattr(clocks.torch.cuda, "Event", Event)
     clock = Clock()
     monkeypatch.setattr(Event, "record", lambda self: setattr(self, "at", clock()))
-    benchmark = fixture(timing.CudaInstant, 0.1)
     call = clock.spend(2e-4)
-    timed = timing.measure(benchmark, call, timing.CudaInstant, 0.1, now=lambda: clock.now)
+    watch = stopwatch(clock, timer=clocks.CudaInstant)
+    timed = timing.measure(watch, call, now=lambda: clock.now)
     assert timed.seconds == pytest.approx([2e-4] * len(timed.seconds), rel=1e-3)
     assert timed.iterations > 1
 
@@ -226,9 +252,9 @@ def test_a_gpu_tells_a_long_call_from_a_short_one():
     small, large = (torch.rand(n, n, device="cuda") for n in (256, 4_096))
     seconds = []
     for matrix in (small, large):
-        timing.warm_up(lambda matrix=matrix: matrix @ matrix, timing.CudaInstant, 0.1)
-        begin = timing.CudaInstant()
+        timing.warm_up(lambda matrix=matrix: matrix @ matrix, clocks.CudaInstant, 0.1)
+        begin = clocks.CudaInstant()
         matrix @ matrix
-        seconds.append(timing.CudaInstant() - begin)
+        seconds.append(clocks.CudaInstant() - begin)
     assert 0 < seconds[0] < seconds[1]
     assert l2.of_current_device().load_seconds > 0

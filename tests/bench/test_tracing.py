@@ -5,8 +5,8 @@ import json
 import pytest
 
 import heads
-from bench.cells import Cell
 from bench.measure import tracing
+from reports.results import Cell
 
 
 @pytest.mark.parametrize("head", heads.names())

@@ -3,17 +3,18 @@
 import json
 import os
 import signal
+from contextlib import closing
 from functools import partial
 
 import pytest
 import torch
 
-from bench import run
 from bench.train.pool import CrashedError
-from bench.train.trainings import Follower, Progress, Training, Trainings, carry_out, name_of
+from bench.train.trainings import Assignment, Follower, Progress, Trainings, carry_out, name_of
 from models import variants
 from models.data import stand_in
 from models.training import CheckpointError
+from reports.results import RunFolder
 
 TINY = {"epochs": 2, "threads": 1}
 
@@ -58,9 +59,9 @@ class Lines:
 def train(path, jobs, ready=ready):
     """All records, as they lie on disk, and what was shown."""
     path.mkdir(exist_ok=True)
-    opened, display = run.Run(path), Lines()
+    opened, display = RunFolder(path), Lines()
     threads = torch.get_num_threads()
-    with Trainings(opened, display, configs(), tiny(), jobs, ready, 1.0) as trainings:
+    with closing(Trainings(opened, display, configs(), tiny(), jobs, ready, 1.0)) as trainings:
         for config in configs():
             assert trainings.record(config).status == "measured"
     torch.set_num_threads(threads)
@@ -85,8 +86,10 @@ def test_several_at_once_give_the_records_of_one_by_one_bit_for_bit(tmp_path):
 
 
 def test_a_training_that_crashes_takes_no_other_with_it(tmp_path):
-    opened = run.Run(tmp_path)
-    with Trainings(opened, Lines(), configs(), tiny(), 2, ready_to_be_killed, 1.0) as trainings:
+    opened = RunFolder(tmp_path)
+    with closing(
+        Trainings(opened, Lines(), configs(), tiny(), 2, ready_to_be_killed, 1.0)
+    ) as trainings:
         first, second, third = configs()
         with pytest.raises(CrashedError, match="SIGKILL"):
             trainings.record(second)
@@ -94,8 +97,8 @@ def test_a_training_that_crashes_takes_no_other_with_it(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_one_line(tmp_path):
-    opened = run.Run(tmp_path)
-    training = Training(opened, configs()[0])
+    opened = RunFolder(tmp_path)
+    training = Assignment(opened, configs()[0])
     opened.checkpoint(training.name).parent.mkdir()
     opened.checkpoint(training.name).write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match=r"^[^\n]*delete it[^\n]*$"):
@@ -103,7 +106,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
 
 
 def test_settings_and_result_stand_together_in_tensorboard(tmp_path):
-    training = Training(run.Run(tmp_path), configs()[0])
+    training = Assignment(RunFolder(tmp_path), configs()[0])
     carry_out(training, lambda progress: None, dataset=tiny())
     events = b"".join(p.read_bytes() for p in training.run.traces(training.name).glob("events*"))
     for word in (b"learning_rate", b"final/accuracy", b"loss/train", b"test/accuracy"):
@@ -114,9 +117,9 @@ def test_a_follower_tells_of_steps_now_and_then_only(tmp_path):
     told, now = [], iter(range(1000))
     config = configs()[0]
     follower = Follower(
-        Training(run.Run(tmp_path), config), told.append, clock=lambda: next(now) / 10
+        Assignment(RunFolder(tmp_path), config), told.append, clock=lambda: next(now) / 10
     )
-    with follower:
+    with closing(follower):
         for batch in range(1, 11):
             follower.on_batch(1, batch, 10)
     assert told == [

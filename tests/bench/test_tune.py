@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.train import tune
-from bench.train.tune import Book, Trial, draw, halve, rungs, space
+from bench.train.space import draw, space
+from bench.train.tune import Book, Trial, halve, rungs
 from models import variants
 from models.data import stand_in
 from models.training import train

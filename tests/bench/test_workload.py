@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import heads
-from bench.cells import PHASES, Cell
 from bench.measure import workload
 from bench.measure.workload import Workload
+from reports.results import PHASES, Cell
 
 
 @pytest.fixture(params=["isolated", "in-model"])

@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from models import _torchvision, data
 from models.data import DataError, Dataset, Split
@@ -153,25 +154,100 @@ def test_a_damaged_file_is_not_replaced_by_the_stand_in(
         data.load(folder)
 
 
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that is used where none is given, in a place of the test's own."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(data, "stand_in", partial(data.stand_in, per_class=5))
+    return Path("data")
+
+
 @pytest.mark.usefixtures("no_network")
-def test_without_data_and_network_there_is_a_marked_stand_in(folder: Path) -> None:
-    dataset = data.load(folder)
+def test_without_data_and_network_there_is_a_marked_stand_in(nowhere: Path) -> None:
+    dataset = data.load()
     assert dataset.stand_in
     assert dataset.name != "CIFAR-100"
-    assert str(folder) in dataset.reason
+    assert str(nowhere) in dataset.reason
     assert "no route to host" in dataset.reason
-    assert (len(dataset.train), len(dataset.test)) == (50_000, 10_000)
+    assert (len(dataset.train), len(dataset.test)) == (500, 100)
 
 
-def test_a_download_of_something_else_is_not_used(
-    archive: Archive, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(data, "stand_in", partial(data.stand_in, per_class=1))
+def test_a_download_of_something_else_is_not_used(archive: Archive, nowhere: Path) -> None:
     archive.file.write_bytes(b"<html>please log in</html>")
-    dataset = data.load(folder)
+    dataset = data.load()
     assert dataset.stand_in
     assert "what arrived is not its archive" in dataset.reason
-    assert not (folder / "cifar-100-python").exists()
+    assert not (nowhere / "cifar-100-python").exists()
+
+
+def refusal(folder: Path) -> str:
+    """The one line with which a folder that was given is refused."""
+    with pytest.raises(DataError) as error:
+        data.load(folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("makes", [False, True])
+@pytest.mark.usefixtures("no_network")
+def test_a_given_folder_without_anything_is_never_replaced_by_the_stand_in(
+    folder: Path, makes: bool
+) -> None:
+    if makes:
+        folder.mkdir(parents=True)
+        (folder / ".gitkeep").touch()
+    assert "no route to host>; give a folder that holds" in refusal(folder)
+    assert folder.exists() == makes
+
+
+@pytest.mark.usefixtures("archive")
+def test_a_given_folder_with_something_else_is_not_downloaded_into(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "photos.zip").write_bytes(b"PK")
+    assert "holds no images; expected a folder per class" in refusal(folder)
+    assert [file.name for file in folder.iterdir()] == ["photos.zip"]
+
+
+@pytest.mark.usefixtures("archive")
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").touch()
+    assert "photos.zip is a file; expected a folder" in refusal(tmp_path / "photos.zip")
+
+
+@pytest.mark.parametrize("name", ["cifar-10-batches-py", "cifar-100-binary", "cifar-10-python.tar"])
+@pytest.mark.usefixtures("archive")
+def test_another_cifar_is_not_taken_for_cifar_100(folder: Path, name: str) -> None:
+    (folder / name).mkdir(parents=True)
+    assert f"{name} is not the Python version of CIFAR-100" in refusal(folder)
+
+
+def test_an_archive_that_lies_there_is_unpacked_and_a_damaged_one_is_named(
+    archive: Archive, folder: Path, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("no_network")
+    folder.mkdir(parents=True)
+    there = folder / _torchvision.datasets().CIFAR100.filename
+    there.write_bytes(archive.file.read_bytes()[:-1])
+    assert f"{there.name} in it is damaged" in refusal(folder)
+    there.write_bytes(archive.file.read_bytes())
+    assert data.load(folder).train.targets.tolist() == archive.targets
+
+
+@pytest.mark.usefixtures("archive")
+def test_cifars_own_folder_may_be_given_and_what_lies_beside_it_is_named(folder: Path) -> None:
+    first = data.load(folder)
+    (folder / "photos").mkdir()
+    again = data.load(folder / "cifar-100-python")
+    assert torch.equal(first.train.images, again.train.images)
+    assert again.facts()["left_out"] == "1 beside cifar-100-python/ (photos)"
+
+
+def test_images_in_the_usual_folder_are_not_replaced_either(nowhere: Path) -> None:
+    (nowhere / "a" / "deep").mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(nowhere / "a" / "deep" / "0.png")
+    with pytest.raises(DataError, match=r"one class alone \(a\)"):
+        data.load()
 
 
 @pytest.mark.usefixtures("archive")
@@ -194,11 +270,17 @@ def test_a_full_disk_is_not_taken_for_a_missing_network(
         data.load(folder)
 
 
-def test_data_folder_is_the_option_else_the_environment_else_data() -> None:
+def test_data_folder_is_the_option_else_the_environment() -> None:
     environ = {"CIFAR100_ROOT": "from-environment"}
     assert data.root("from-option", environ) == Path("from-option")
     assert data.root(None, environ) == Path("from-environment")
-    assert data.root(None, {}) == Path("data")
+    assert data.root(None, {}) is data.root(None, {"CIFAR100_ROOT": ""}) is None
+
+
+@pytest.mark.parametrize("option", ["", "~nobody-of-this-name/data"])
+def test_a_folder_that_cannot_be_meant_is_refused(option: str) -> None:
+    with pytest.raises(DataError, match=r"empty|home directory"):
+        data.root(option, {})
 
 
 def test_images_are_channels_last(tiny: Dataset) -> None:
@@ -320,3 +402,21 @@ def test_flipped_images_are_mirrored_left_to_right(
         original = tiny.train.images[place].numpy()
         assert np.array_equal(image.numpy(), original[:, :, ::-1] if mirrored else original)
     assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_facts_say_what_was_drawn_and_which_classes_have_no_image(tiny: Dataset) -> None:
+    facts = tiny.subset(400, 98, seed=3).facts()
+    assert facts["drawn"] == "98 of 100 test images, every class in its proportion, seed 3"
+    assert facts["no_test_images"].startswith("2 of 100 classes (class ")
+    assert "no_training_images" not in facts
+    assert (facts["train_images"], facts["test_images"]) == (400, 98)
+    assert len(facts["classes"]) == 100
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=6))
+def test_a_share_of_each_class_leaves_each_some(sizes: list[int]) -> None:
+    targets = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    chosen = data._share_of_each(targets, 0.2, seed=0)
+    assert len(set(chosen.tolist())) == len(chosen)
+    counts = targets[chosen].bincount(minlength=len(sizes)).tolist()
+    assert counts == [0 if size == 1 else max(1, round(0.2 * size)) for size in sizes]

@@ -1,12 +1,14 @@
 import json
-from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import precision_recall_fscore_support
 
 from models.metrics import measure
+from reports.findings.trained import macro_f1
 
 
 @st.composite
@@ -45,18 +47,48 @@ def test_metrics_equal_counting_by_hand(case: tuple[list[int], list[list[int]], 
     assert found.per_class["precision"] == pytest.approx(precision)
     assert found.per_class["recall"] == pytest.approx(recall)
     assert found.per_class["f1"] == pytest.approx(f1)
-    assert found.precision == pytest.approx(sum(precision) / num_classes)
-    assert found.recall == pytest.approx(sum(recall) / num_classes)
-    assert found.f1 == pytest.approx(sum(f1) / num_classes)
-    assert found.confusion == [
+    tested = set(targets)
+    for average, each in ((found.precision, precision), (found.recall, recall), (found.f1, f1)):
+        assert average == pytest.approx(sum(each[label] for label in tested) / len(tested))
+    assert found.confusion.tolist() == [
         [pairs.count((true, guess)) for guess in range(num_classes)] for true in range(num_classes)
     ]
 
 
+@given(predictions())
+def test_macro_averages_are_scikit_learns_over_the_classes_in_the_test_set(
+    case: tuple[list[int], list[list[int]], int],
+) -> None:
+    targets, ranked, num_classes = case
+    found = measure(torch.tensor(targets), torch.tensor(ranked), num_classes)
+    expected = precision_recall_fscore_support(
+        targets,
+        [ranks[0] for ranks in ranked],
+        labels=sorted(set(targets)),
+        average="macro",
+        zero_division=0,
+    )
+    assert (found.precision, found.recall, found.f1) == pytest.approx(expected[:3])
+    assert macro_f1(np.array(found.confusion)) == pytest.approx(found.f1)
+
+
 def test_a_class_that_is_never_predicted_counts_as_zero() -> None:
-    found = measure(torch.tensor([0, 1]), torch.tensor([[0], [0]]), num_classes=3)
-    assert found.precision == pytest.approx((1 / 2 + 0 + 0) / 3)
-    assert found.recall == pytest.approx((1 + 0 + 0) / 3)
+    found = measure(torch.tensor([0, 1]), torch.tensor([[0], [0]]), num_classes=2)
+    assert found.precision == pytest.approx((1 / 2 + 0) / 2)
+    assert found.recall == pytest.approx((1 + 0) / 2)
+
+
+def test_a_class_without_test_images_counts_only_where_others_are_taken_for_it() -> None:
+    found = measure(torch.tensor([0, 0, 1]), torch.tensor([[0], [2], [1]]), num_classes=4)
+    assert (found.precision, found.recall) == pytest.approx((1, (1 / 2 + 1) / 2))
+    assert found.f1 == pytest.approx((2 / 3 + 1) / 2)
+    assert sum(found.confusion[3]) == sum(found.confusion[2]) == found.per_class["f1"][2] == 0
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_top5_of_at_most_five_classes_is_one(num_classes: int) -> None:
+    ranked = torch.arange(num_classes).flip(0).unsqueeze(0)
+    assert measure(torch.tensor([0]), ranked, num_classes).top5 == 1
 
 
 def test_top5_looks_at_five_ranks_only() -> None:
@@ -65,4 +97,4 @@ def test_top5_looks_at_five_ranks_only() -> None:
 
 def test_metrics_are_plain_json() -> None:
     found = measure(torch.tensor([0, 1]), torch.tensor([[0, 1], [0, 1]]), num_classes=2)
-    assert json.loads(json.dumps(asdict(found))) == asdict(found)
+    assert json.loads(json.dumps(found.dump())) == found.dump()

@@ -16,7 +16,7 @@ def test_every_variant_trains_under_its_own_name(name: str, tiny: Dataset) -> No
     config = variants.config(name, epochs=1, channels=2, threads=1)
     record = train(config, tiny.subset(100, 100))
     assert (record.status, record.reason) == ("measured", "")
-    assert record.to_json()["variant"] == name
+    assert record.variant == name
 
 
 @pytest.mark.parametrize("name", heads.names())

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from reports import units
 from reports.findings.findings import Findings, find
 from reports.findings.joined import Cell
-from reports.page import html, side_by_side
+from reports.page import html
 from reports.results import load
-from reports.stats import estimates
 from tests.reports.synthetic import cell, timed, write_run
 from tests.reports.test_report import HOSTILE, hostile_run
-from tests.reports.test_together import write_pair
+from tests.reports.test_side_by_side import write_pair
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.common.keys import Keys  # noqa: E402
@@ -358,7 +358,7 @@ def test_runs_side_by_side_keep_their_marks(
 ) -> None:
     pair = [find(load(run)) for run in write_pair(tmp_path)]
     page = tmp_path / "both.html"
-    text = side_by_side.render(pair, ["slow.html", "fast.html"], "both")
+    text = html.render_side_by_side(pair, ["slow.html", "fast.html"], "both")
     page.write_text(text, encoding="utf-8")
     show(browser, page.as_uri(), size, "light")
     chart = drawn(browser, "time")
@@ -400,7 +400,7 @@ def test_table_of_heads_shows_what_was_measured(
     for shown, row in zip(rows, findings.heads, strict=True):
         assert row.head in shown
         if row.step:
-            assert estimates.show(row.step, "s").split(" [")[0] in shown
+            assert units.seconds_interval(row.step).estimate in shown
 
 
 def test_cells_sort_by_number_and_filter_by_word(browser: Any, address: str) -> None:

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.findings.findings import Findings, find
-from reports.page import charts, drawing
+from reports.page import charts
+from reports.page import document as documents
+from reports.page.figures import drawing
 from reports.results import load
 from tests.reports.synthetic import cell, timed, write_run
 
@@ -27,14 +29,14 @@ def findings(synthetic: Path) -> Findings:
 
 @pytest.fixture(scope="module")
 def document(findings: Findings) -> dict[str, Any]:
-    return charts.document([findings], drawing.styles(findings.run.names), ["run"])
+    return documents.document([findings], drawing.styles(findings.run.names), ["run"])
 
 
 @given(st.text())
 def test_what_is_packed_can_be_unpacked_and_is_the_same_every_time(text: str) -> None:
-    packed = charts.pack(text)
+    packed = documents.pack(text)
     assert gzip.decompress(base64.b64decode(packed)).decode() == text
-    assert charts.pack(text) == packed
+    assert documents.pack(text) == packed
 
 
 def test_document_holds_every_cell_with_its_samples(
@@ -63,7 +65,9 @@ def test_document_is_strict_json_even_where_an_interval_is_unbounded(tmp_path: P
     seconds = findings.cells[0].seconds
     assert seconds is not None
     assert math.isinf(seconds.high)
-    text = charts.dumps(charts.document([findings], drawing.styles(findings.run.names), ["run"]))
+    text = documents.dumps(
+        documents.document([findings], drawing.styles(findings.run.names), ["run"])
+    )
     assert json.loads(text)["runs"][0]["cells"][0]["seconds_high"] is None
 
 
@@ -101,14 +105,15 @@ def test_a_crossover_is_drawn_on_the_line_that_is_crossed(
 def test_charts_offer_what_was_measured_and_no_more(tmp_path: Path) -> None:
     lines = [timed(cell("a", "predict", n, 32), 0, [1e-3]) for n in (16, 64)]
     findings = find(load(write_run(tmp_path / "run", lines=lines, trainings=[])))
-    found = charts.charts([findings], ["run"])
-    assert list(found) == ["time"]
-    phase, batch = found["time"].choices
+    offered = charts.time([findings], ["run"])
+    assert offered is not None
+    assert charts.memory([findings], ["run"]) is charts.accuracy([findings], ["run"]) is None
+    phase, batch = offered.choices
     assert [value for value, _ in phase.values] == ["predict"]
     assert batch.chosen == "32"
-    assert found["time"].heads == ("a",)
+    assert offered.heads == ("a",)
 
 
 def test_every_look_has_a_counterpart_in_the_charts() -> None:
     looks = drawing.styles([f"head {index}" for index in range(16)]).values()
-    assert {look.marker for look in looks} <= charts.SYMBOLS.keys()
+    assert {look.marker for look in looks} <= documents.SYMBOLS.keys()

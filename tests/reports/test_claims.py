@@ -125,6 +125,7 @@ def test_published_variant_is_preferred_for_its_claim(tmp_path: Path) -> None:
     [
         ({}, {"stand_in": True}, "Stand-in images"),
         ({}, {"train_images": 5_000}, "5000 training images"),
+        ({}, {"name": "images in cats", "split": "test/"}, "images in cats instead of CIFAR-100"),
         ({"batch_size": 64}, {}, "batch size 64"),
         ({"optimizer": "AdamW"}, {}, "optimizer AdamW"),
     ],

@@ -22,7 +22,8 @@ from reports import summary
 from reports.__main__ import main
 from reports.findings.findings import find
 from reports.findings.notices import notices
-from reports.page import drawing, html
+from reports.page import html
+from reports.page.figures import drawing
 from reports.results import load
 from tests.reports.synthetic import cell, missing, remembered, timed, training, write_run
 
@@ -261,7 +262,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def themes() -> dict[str, dict[str, str]]:
-    css = (Path(html.__file__).parent / "templates" / "report.css").read_text()
+    css = (Path(html.__file__).parent / "assets" / "report.css").read_text()
     blocks = re.findall(r":root \{(.*?)\}", css, flags=re.DOTALL)[:2]
     found = [dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in blocks]
     return dict(zip(("light", "dark"), found, strict=True))

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import reports
 from reports.results import ResultsError, latest, load, locate
 from reports.results.fields import LARGEST
 from tests.reports.synthetic import cell, missing, timed, training, write_run
 
+REFERENCE = Path(reports.__file__).parent / "reference"
 WHERE = cell("softmax", "train", 64, 32)
 
 
@@ -75,6 +77,7 @@ def test_torn_last_line_is_left_out_and_reported(tmp_path: Path) -> None:
         (json.dumps(timed(WHERE, 0, [math.nan])), "seconds"),
         (json.dumps(timed(WHERE, 0, [math.inf])), "seconds"),
         (json.dumps(timed(WHERE, 0, [1.0]) | {"seconds": "fast"}), "seconds"),
+        (json.dumps(timed(WHERE, 0, [10**400])), "too large"),
         (json.dumps(timed(WHERE, 0, [1.0]) | {"status": "perhaps"}), "status"),
         (json.dumps(missing(WHERE, "failed", "x") | {"reason": 7}), "reason"),
     ],
@@ -109,7 +112,7 @@ def test_cell_measured_twice_in_a_pass_counts_once(tmp_path: Path) -> None:
 
 def test_unknown_schema_is_one_clear_line(tmp_path: Path) -> None:
     folder = small(tmp_path / "run", schema=99)
-    with pytest.raises(ResultsError, match=r"schema 99 .*expected 1") as found:
+    with pytest.raises(ResultsError, match=r"schema 99 .*expected 1 or 2") as found:
         load(folder)
     assert "\n" not in str(found.value)
 
@@ -148,7 +151,7 @@ def test_loss_that_is_not_finite_is_kept(tmp_path: Path) -> None:
     record["losses"][-1]["loss"] = None
     run = load(write_run(tmp_path / "run", trainings=[record]))
     assert run.warnings == ()
-    assert math.isnan(run.trainings[0].losses["loss"].iloc[-1])
+    assert math.isnan(run.trainings[0].losses[-1].loss)
 
 
 @pytest.mark.parametrize("name", ["run.json", "journal.jsonl", "training/softmax-seed0.json"])
@@ -206,3 +209,21 @@ def test_a_run_that_is_nowhere_is_said_to_be_so(tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("x")
     with pytest.raises(ResultsError, match="no run 'a-file': neither a folder nor"):
         locate("a-file", tmp_path)
+
+
+@pytest.mark.parametrize("folder", sorted(REFERENCE.glob("*/")), ids=lambda folder: folder.name)
+def test_every_line_and_record_of_the_kept_runs_is_still_read(folder: Path) -> None:
+    run = load(folder)
+    assert not [warning for warning in run.warnings if not warning.endswith("is missing")]
+    assert len(run.trainings) == len(list(folder.glob("training/*.json")))
+    journal = folder / "journal.jsonl"
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    read = (run.times, run.memory, run.splits, run.searches, run.missing)
+    assert sum(map(len, read)) == len(lines)
+
+
+def test_a_kept_run_tells_its_pipelines_from_its_heads() -> None:
+    run = load(REFERENCE / "cpu")
+    assert {"ours", "published-style"} <= set(run.pipelines)
+    assert not set(run.pipelines) & set(run.heads)
+    assert set(run.times[run.times["pipeline"] != ""]["head"]) == {"softmax"}

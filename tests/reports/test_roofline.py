@@ -11,8 +11,8 @@ from hypothesis import strategies as some
 from reports import results
 from reports.findings.findings import find
 from reports.findings.joined import Cell
-from reports.findings.roofline import Roofs, points, roofline, roofs, sentences
-from reports.page import drawing
+from reports.findings.roofline import Roofline, points, roofline
+from reports.findings.roofs import Roofs, roofs
 from reports.page.html import render
 from reports.stats.estimates import Interval
 from tests.reports.synthetic import HEADS, write_run
@@ -75,7 +75,7 @@ def test_what_is_not_timed_or_not_counted_has_no_place():
 def test_sentences_name_the_nearest_first_and_say_why_a_floor_is_passed():
     far = cell(Interval(3.0, 3.0, 3.0), 1, 2 * 10**10)
     cached = cell(Interval(0.4, 0.5, 0.6), 1, 2 * 10**10)
-    first, second = sentences(points([far, cached], UNDER))
+    first, second = Roofline(UNDER, 1_000, 128, points([far, cached], UNDER)).sentences
     assert "cache" in first
     assert second == "softmax takes 3 times its floor of 1.00 s, which memory sets."
 
@@ -84,12 +84,12 @@ def test_a_run_with_limits_is_held_against_them_and_an_old_one_says_that_it_has_
     tmp_path, synthetic
 ):
     limited = find(results.load(write_run(tmp_path / "run", machine=LIMITS)))
-    found = roofline(limited, drawing.styles(limited.run.heads))
+    found = roofline(limited)
     assert found is not None
     assert {point.head for point in found.points} == set(HEADS)
-    assert "multiply-adds per second" in found.svg
     page = html.unescape(render(limited))
+    assert "multiply-adds per second" in page
     assert all(sentence in page for sentence in found.sentences)
     old = find(results.load(synthetic))
-    assert roofline(old, drawing.styles(old.run.heads)) is None
+    assert roofline(old) is None
     assert "no measured limits" in render(old)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from reports.findings import races
 from reports.findings.findings import find
-from reports.findings.races import missed, searched, sentences, share
+from reports.findings.races import missed, sentences, share
 from reports.page import html
 from reports.results import load
 from tests.reports.synthetic import cell, timed, training, write_run
@@ -53,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_head_and_model_has_a_row_per_class_count(folder: Path) -> None:
-    rows = searched(load(folder))
+    rows = races.raced(load(folder))
     assert [(row.model, row.classes) for row in rows] == [
         *[("untrained", 4_096), ("untrained", 65_536)],
         *[("trained", 4_096), ("trained", 65_536)],
@@ -62,7 +63,7 @@ def test_each_head_and_model_has_a_row_per_class_count(folder: Path) -> None:
 
 
 def test_ratios_do_not_see_what_disturbs_a_whole_round(folder: Path) -> None:
-    last = searched(load(folder))[-1]
+    last = races.raced(load(folder))[-1]
     for ratio, truth in ((last.cost, 2.0), (last.gain, 3.0)):
         assert truth in ratio
         assert ratio.estimate == pytest.approx(truth, rel=0.02)
@@ -94,7 +95,7 @@ def test_trainings_without_a_search_have_no_misses(folder: Path) -> None:
 def test_the_page_says_what_exactness_costs(folder: Path) -> None:
     run = load(folder)
     page = html.render(find(run))
-    said = list(sentences(searched(run)))
+    said = list(sentences(races.raced(run)))
     assert said[1].startswith("hierarchical, trained, 65,536 classes: greedy is wrong in 8.0")
     assert said[1].endswith("] times as long and computes 41 of 4,100 scores.")
     assert all(sentence in page for sentence in said)
@@ -111,7 +112,7 @@ def test_a_run_without_races_says_so(synthetic: Path) -> None:
         ({"misses": 1_001}, "misses: expected an integer of at least 0 and at most 1000, got 1001"),
         ({"samples": 0}, "samples: expected an integer of at least 1, got 0"),
         ({"scores": {"exact": 1.0}}, "greedy: expected a number"),
-        ({"seconds": {"exact": [1.0], "greedy": [1.0], "all": [1.0, 2.0]}}, "as many rounds"),
+        ({"seconds": {"exact": [1.0], "greedy": [1.0], "all": [1.0, 2.0]}}, "as many numbers"),
         ({"seconds": [1.0]}, "seconds: expected an object"),
     ],
 )

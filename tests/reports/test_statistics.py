@@ -23,7 +23,6 @@ from reports.stats.estimates import (
     probability_within,
     ratio,
     scatter,
-    show,
 )
 
 seconds = st.floats(1e-7, 1e3)
@@ -200,23 +199,6 @@ def test_judge_mirrors_when_old_and_new_swap(estimate, width, margin):
     said = judge(forward, margin)
     if min(abs(math.log(end)) - math.log1p(margin) for end in (forward.low, forward.high)) > 1e-9:
         assert judge(backward, margin) == mirrored.get(said, said)
-
-
-@pytest.mark.parametrize(
-    ("interval", "unit", "text"),
-    [
-        (Interval(57.91e-6, 58.42e-6, 58.93e-6), "s", "58.42 µs [57.91, 58.93]"),
-        (Interval(0.0579, 0.0624, 0.0693), "s", "62.4 ms [57.9, 69.3]"),
-        (Interval(1.9, 2.5, 3.1), "s", "2.50 s [1.90, 3.10]"),
-        (Interval(3 * 2**20, 3 * 2**20, 3 * 2**20), "B", "3 MiB"),
-        (Interval(0.9, 1.0, 1.1), "", "1.00 [0.90, 1.10]"),
-        (Interval(-1e-9, 0.0, 1e-9), "", "0"),
-        (Interval(0.0, 0.2, math.inf), "s", "200 ms (no interval)"),
-        (Interval(float("nan"), 2.0, float("nan")), "", "2 (no interval)"),
-    ],
-)
-def test_no_more_digits_than_the_interval_supports(interval, unit, text):
-    assert show(interval, unit) == text
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,13 @@ def studied(folder: Path, lines: Iterable[dict[str, Any]], **facts: Any) -> Stud
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
 def test_share_of_the_head_is_recovered(tmp_path: Path, share: float) -> None:
-    (found,) = studied(tmp_path / "run", taken_apart("softmax", 100, share)).splits
+    (found,) = studied(tmp_path / "run", taken_apart("softmax", 100, share)).step_times
     assert share in found.head_share
     assert found.head_share.high - found.head_share.low < 0.05 * share
 
 
 def test_parts_add_up_to_the_step(tmp_path: Path) -> None:
-    (found,) = studied(tmp_path / "run", taken_apart("softmax", 100, 0.2)).splits
+    (found,) = studied(tmp_path / "run", taken_apart("softmax", 100, 0.2)).step_times
     assert tuple(found.parts) == PARTS
     assert sum(p.estimate for p in found.parts.values()) == pytest.approx(
         found.step.estimate, rel=0.01
@@ -50,13 +50,13 @@ def test_parts_add_up_to_the_step(tmp_path: Path) -> None:
 
 
 def test_arithmetic_alone_is_the_counted_work_over_the_peak(tmp_path: Path) -> None:
-    (found,) = studied(tmp_path / "run", taken_apart("softmax", 100, 0.2)).splits
+    (found,) = studied(tmp_path / "run", taken_apart("softmax", 100, 0.2)).step_times
     assert found.limit == pytest.approx(32 * 7_200_000 / 2 / 1e11)
 
 
 def test_without_a_measured_peak_there_is_no_limit(tmp_path: Path) -> None:
     lines = taken_apart("softmax", 100, 0.2)
-    (found,) = studied(tmp_path / "run", lines, machine={"cpu": "x"}).splits
+    (found,) = studied(tmp_path / "run", lines, machine={"cpu": "x"}).step_times
     assert found.limit is None
 
 
@@ -65,7 +65,7 @@ def test_class_count_at_which_the_head_takes_half_is_found(tmp_path: Path) -> No
     (found,) = studied(tmp_path / "run", lines).growing
     assert found.half.at is not None
     assert found.half.at.low <= 1_000 <= found.half.at.high
-    assert [split.classes for split in found.splits] == list(SIZES)
+    assert [step.classes for step in found.steps] == list(SIZES)
 
 
 def test_a_head_that_never_takes_half_is_said_not_to(tmp_path: Path) -> None:

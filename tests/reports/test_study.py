@@ -19,7 +19,8 @@ from scipy import stats
 from reports import summary
 from reports.findings.claims import check
 from reports.findings.findings import find
-from reports.findings.study import LADDERS, PUBLISHED, Study, difference
+from reports.findings.published import PUBLISHED
+from reports.findings.study import LADDERS, Study, difference
 from reports.findings.superclasses import chance_within, grouping, share_within
 from reports.findings.trained import accuracy, by_variant, f1_over_seeds, macro_f1
 from reports.page import html
@@ -89,9 +90,12 @@ def test_published_figures_stand_beside_the_published_variants_only(tmp_path: Pa
     }
 
 
-def test_stand_in_images_stand_beside_no_published_figure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fact", [{"stand_in": True}, {"split": "train/ and test/"}])
+def test_other_images_stand_beside_no_published_figure(
+    tmp_path: Path, fact: dict[str, object]
+) -> None:
     record = variant("softmax")
-    record["dataset"]["stand_in"] = True
+    record["dataset"] |= fact
     assert studied(tmp_path / "run", [record]).rows[0].published is None
 
 

@@ -1,0 +1,122 @@
+"""What a run is to do, and what of it is left for this session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import heads
+from bench import peers
+from bench.cells import PIPELINE_HEAD, Visit, grid, itinerary
+from bench.measure import per_core, races
+from bench.options import Plan
+from bench.train.trainings import name_of
+from heads import Phase
+from models.config import TrainingConfig
+from models.data import Dataset
+from models.tinyvgg import TinyVGG
+from reports.results import Cell, Entry, Kind, RunFolder, Scope
+
+Measured = Literal["time", "memory", "split", "search", "pipeline"]
+"""What is measured, a line in the journal for every visit; races are a search there."""
+
+PIPELINE_BATCH = 32
+"""The published study's."""
+
+
+class Todo:
+    """Visits, trainings and traces, each in the order in which they are made.
+
+    Args:
+        plan: what to measure.
+        run: where trainings and traces of an earlier session are.
+        dataset: what to train on, or None to train nothing.
+        earlier: what is in the journal already.
+    """
+
+    def __init__(
+        self, plan: Plan, run: RunFolder, dataset: Dataset | None, earlier: Iterable[Entry]
+    ) -> None:
+        self._plan, self._run, self._dataset = plan, run, dataset
+        # What failed may have been a passing trouble: a resumed run tries it again.
+        self._finished = {entry.key for entry in earlier if entry.status != "failed"}
+        self._model_features = TinyVGG().out_features
+        self._grid = grid(plan.sweep, self._cell)
+
+    @property
+    def planned(self) -> int:
+        """Visits of the whole run, those of earlier sessions included."""
+        return sum(len(self.visits(what)) for what in get_args(Measured))
+
+    def visits(self, what: Measured) -> list[Visit]:
+        """What is to be measured, by an earlier session or by this one."""
+        sweep, seed = self._plan.sweep, self._plan.seed
+        match what:
+            case "time":
+                return list(itinerary(self._grid, sweep.passes, seed, sweep.heavy_passes))
+            case "memory":
+                # Of what a library allocates for itself, torch's allocator knows nothing.
+                unique = [c for c in self._grid if c.replica == 0 and not peers.trainer(c.head)]
+                return list(itinerary(unique, 1, seed))
+            case "split":
+                if not sweep.split_steps:
+                    return []
+                # At one batch size, or they would take as long as all the rest.
+                smallest = [c for c in self._grid if c.batch == min(sweep.batches)]
+                cells = [c for c in smallest if c.scope == "in-model" and c.head in heads.names()]
+                return list(itinerary(cells, sweep.passes, seed))
+            case "search":
+                return [Visit(cell, 0) for cell in races.cells(self._grid)]
+            case "pipeline":
+                if self._dataset is None:
+                    return []
+                # In turns: what disturbs the machine meanwhile hits them alike.
+                classes, batch = self._dataset.num_classes, PIPELINE_BATCH
+                several = self._plan.device == "cpu" and self._plan.threads > 1
+                cells = [
+                    self._cell("pipeline", PIPELINE_HEAD, "train", classes, batch, pipeline=name)
+                    for name in sweep.pipelines
+                    if several or not name.endswith(per_core.SUFFIX)
+                ]
+                return [Visit(cell, index) for index in range(sweep.passes) for cell in cells]
+
+    def left(self, what: Measured) -> list[Visit]:
+        """The visits that are still to be made."""
+        kind: Kind = "time" if what == "pipeline" else what
+        return [v for v in self.visits(what) if (kind, v.cell, v.pass_index) not in self._finished]
+
+    def trainings_left(self) -> list[TrainingConfig]:
+        """The trainings that have not ended well yet."""
+        if self._dataset is None:
+            return []
+        return [c for c in self._plan.trainings() if not self._run.is_trained(name_of(c))]
+
+    def traces_left(self) -> list[Cell]:
+        """The cells of which there is no trace yet: one for each head that is trained.
+
+        They are of training steps of TinyVGG at CIFAR-100's 100 classes.
+        """
+        trained = dict.fromkeys(config.head for config in self._plan.trainings())
+        return [
+            self._cell("in-model", head, "train", classes=100, batch=32)
+            for head in trained
+            if not any(self._run.traces(head).glob("*.json"))
+        ]
+
+    def _cell(
+        self,
+        scope: Scope,
+        head: str,
+        phase: Phase,
+        classes: int,
+        batch: int,
+        replica: int = 0,
+        pipeline: str = "",
+    ) -> Cell:
+        """A cell on this run's device, with the features that its scope implies."""
+        features = self._plan.sweep.features if scope == "isolated" else self._model_features
+        return Cell(
+            scope, head, phase, classes, batch, features,
+            device=self._plan.device, threads=self._plan.threads,
+            replica=replica, pipeline=pipeline,
+        )  # fmt: skip

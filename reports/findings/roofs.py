@@ -1,0 +1,47 @@
+"""What the machine can do at most: the limits that a run measured at its start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reports.stats.estimates import Interval
+
+
+@dataclass(frozen=True)
+class Roofs:
+    """What the machine can do at most; each interval spans the slowest and the fastest round.
+
+    Attributes:
+        bandwidth: bytes read and written per second.
+        peak: multiply-adds per second.
+    """
+
+    bandwidth: Interval
+    peak: Interval
+
+    @property
+    def ridge(self) -> float:
+        """Multiply-adds per byte from which on arithmetic binds and no longer memory."""
+        return self.peak.estimate / self.bandwidth.estimate
+
+
+def roofs(machine: Mapping[str, Any]) -> Roofs | None:
+    """The limits among a run's machine facts; None in runs that have not measured them."""
+    bandwidth = _limit(machine, "copy_bytes_per_second")
+    peak = _limit(machine, "peak_multiply_adds_per_second")
+    return Roofs(bandwidth, peak) if bandwidth and peak else None
+
+
+def _limit(machine: Mapping[str, Any], name: str) -> Interval | None:
+    low, estimate, high = (_rate(machine.get(name + end)) for end in ("_low", "", "_high"))
+    return Interval(low or estimate, estimate, high or estimate) if estimate else None
+
+
+def _rate(value: object) -> float | None:
+    """A positive number, or None for whatever else a file may hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        return None
+    return float(value)

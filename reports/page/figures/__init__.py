@@ -1,0 +1,1 @@
+"""The pictures: what is drawn from findings, and how it looks."""

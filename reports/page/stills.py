@@ -1,0 +1,31 @@
+"""Figures for a paper or a README, apart from the page."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from reports import units
+from reports.findings import run_facts
+from reports.findings.answer import PHASE_NAMES
+from reports.findings.findings import Findings
+from reports.findings.study import Study
+from reports.page.figures import curves, drawing, study, training
+from reports.page.sections import cost, memory
+
+
+def stills(findings: Findings) -> dict[str, Figure]:
+    """What follows the run's name in the file's -> figure."""
+    looks = drawing.styles(findings.run.names)
+    figures = {}
+    if lines := cost.panels(findings):
+        named = {PHASE_NAMES[phase]: series for phase, series in lines.items()}
+        where = run_facts.where(findings.run.facts) or "unknown machine"
+        title = f"Output heads alone, batch {findings.batch}, {where}"
+        figures[""] = curves.overview(named, looks, title)
+    if series := memory.series(findings, lambda used: used.total):
+        figures["-memory"] = curves.against_classes(series, looks, "bytes", units.num_bytes)
+    if findings.trained:
+        figures["-accuracy"] = training.accuracy_against_time(findings.trained, looks)
+    if frontier := study.frontier(Study(findings).frontier, looks):
+        figures["-frontier"] = frontier
+    return figures

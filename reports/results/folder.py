@@ -1,0 +1,177 @@
+"""A run's folder, `results/<run>/`: made for it alone, found again, and what lies where in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from reports.results import schema
+from reports.results.fields import count, text
+from reports.results.files import Reader, write_json
+from reports.results.journal import Journal
+from reports.results.training import Training
+
+
+class ResultsError(Exception):
+    """One line for the user: what is wrong, what was expected, what to do."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Writes a run, and reads what a run that goes on has to know of itself.
+
+    `docs/results.md` says what is in it.
+    """
+
+    path: Path
+
+    @property
+    def journal(self) -> Journal:
+        """The measured cells."""
+        return Journal(self.path / "journal.jsonl")
+
+    @property
+    def has_results(self) -> bool:
+        """Whether anything has been measured or trained."""
+        return (self.path / "journal.jsonl").exists() or any(self.path.glob("training/*.json"))
+
+    def new_benchmark_json(self) -> Path:
+        """Where pytest-benchmark can write its own output; a resumed run gets another file."""
+        name, part = "pytest-benchmark.json", 1
+        while (self.path / name).exists():
+            part += 1
+            name = f"pytest-benchmark-{part}.json"
+        return self.path / name
+
+    def training(self, name: str) -> Path:
+        """The training record called `name`."""
+        return self.path / "training" / f"{name}.json"
+
+    def is_trained(self, name: str) -> bool:
+        """Whether the training called `name` has ended well."""
+        found = Reader(self.path).object(f"training/{name}.json", Training.load)
+        return found is not None and found.status == "measured"
+
+    def checkpoint(self, name: str) -> Path:
+        """Where the training called `name` continues from after an interruption."""
+        return self.path / "training" / f"{name}.checkpoint"
+
+    def traces(self, head: str) -> Path:
+        """TensorBoard's log folder of `head`."""
+        return self.path / "traces" / head
+
+    def write_attempt(self, what: str, attempts: int) -> None:
+        """Note what is being measured, and for which time."""
+        write_json(self.path / "running.json", {"what": what, "attempts": attempts})
+
+    def read_attempt(self) -> dict[str, int]:
+        """What was being measured when an earlier session was killed -> how often it was tried."""
+        return Reader(self.path).object("running.json", _attempt) or {}
+
+    def forget_attempt(self) -> None:
+        """Nothing is being measured any more."""
+        (self.path / "running.json").unlink(missing_ok=True)
+
+    def read_facts(self) -> dict[str, Any]:
+        """`run.json` as it was written.
+
+        Raises:
+            ResultsError: it cannot be read, or is of a schema unknown here.
+        """
+        reader = Reader(self.path)
+        if facts := read_facts(reader):
+            return facts
+        raise ResultsError(f"{self.path} holds no readable run.json ({reader.warnings[0]})")
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Replace `run.json`."""
+        mark = {"schema": schema.RUNS[-1], "run": self.path.name}
+        write_json(self.path / "run.json", mark | {**facts} | mark, indent=1)
+
+
+def read_facts(reader: Reader) -> dict[str, Any]:
+    """`run.json`; empty where it cannot be read, which the reader warns of.
+
+    Raises:
+        ResultsError: it is of a schema unknown here.
+    """
+    facts = reader.object("run.json", dict)
+    if facts is None:
+        return {}
+    try:
+        schema.require(facts, schema.RUNS)
+    except ValueError as error:
+        raise ResultsError(
+            f"{reader.folder / 'run.json'}: {error}: "
+            "render it with the headbench version that measured it"
+        ) from None
+    return facts
+
+
+def create(results: Path, sweep: str, now: datetime) -> RunFolder:
+    """A new folder that no other run shares, named by the time and the sweep.
+
+    Raises:
+        ResultsError: `results` cannot be written to.
+    """
+    stem = f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{sweep}"
+    for attempt in range(100):
+        path = results / (f"{stem}-{attempt + 1}" if attempt else stem)
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ResultsError(
+                f"cannot write to {results} ({error.strerror}); choose another with --results"
+            ) from error
+        return RunFolder(path)
+    raise ResultsError(f"cannot find a free name for the run in {results}")
+
+
+def latest(results: Path) -> Path:
+    """The run under `results` that was started last, by name where several were; resumed or not.
+
+    Raises:
+        ResultsError: there is none.
+    """
+    if folders := _runs(results):
+        return max(folders, key=_started)
+    raise ResultsError(f"no run under {results}/: measure one first with 'tox -e bench'")
+
+
+def locate(run: str, results: Path) -> Path:
+    """The folder that `run` means: itself a folder, the name of one under `results`, or 'latest'.
+
+    Raises:
+        ResultsError: there is no such folder.
+    """
+    if run == "latest":
+        return latest(results)
+    for folder in (Path(run), results / run):
+        if folder.is_dir():
+            return folder
+    known = ", ".join(folder.name for folder in _runs(results)) or "none"
+    raise ResultsError(
+        f"no run {run!r}: neither a folder nor the name of one under {results}/ (there: {known})"
+    )
+
+
+def _runs(results: Path) -> list[Path]:
+    return [
+        folder
+        for folder in (sorted(results.iterdir()) if results.is_dir() else ())
+        if (folder / "run.json").is_file() or (folder / "journal.jsonl").is_file()
+    ]
+
+
+def _started(folder: Path) -> tuple[str, str]:
+    facts = Reader(folder).object("run.json", dict) or {}
+    return str(facts.get("started", "")), folder.name
+
+
+def _attempt(noted: Mapping[str, Any]) -> dict[str, int]:
+    return {text(noted, "what"): count(noted, "attempts")}

@@ -1,0 +1,208 @@
+"""The run's journal: one JSON line per measured cell, on disk before the next cell begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+
+from reports.results.cell import Cell
+from reports.results.fields import (
+    Record,
+    alike,
+    checked,
+    choice,
+    count,
+    durations,
+    mapping,
+    number,
+    numbers,
+    one,
+    optional,
+    text,
+)
+from reports.results.files import Reader, append_line
+
+Kind = Literal["time", "memory", "split", "search"]
+Status = Literal["measured", "skipped", "out-of-memory", "failed"]
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+PARTS = ("data", "forward", "head", "backward", "optimizer")
+"""Of a training step."""
+
+METHODS = ("exact", "greedy", "all")
+"""A tree head's ways to a prediction."""
+
+
+@dataclass(frozen=True, eq=False)
+class Time(Record):
+    """Seconds per call.
+
+    Attributes:
+        seconds: one per round, each the mean of `iterations` calls: (rounds,).
+        iterations: calls per round.
+        warmup_seconds: the rounds before the clock counted: (rounds,).
+        multiply_adds: counted from the head's formulas for this batch; None where it has none.
+        bytes: counted likewise.
+        others_busy: share of the machine's CPU time that other programs used meanwhile.
+    """
+
+    seconds: np.ndarray = field(metadata=checked(durations))
+    iterations: int = field(metadata=checked(count, 1))
+    warmup_seconds: np.ndarray = field(metadata=checked(durations, 0))
+    multiply_adds: int | None = field(default=None, metadata=checked(optional, count, later=True))
+    bytes: int | None = field(default=None, metadata=checked(optional, count, later=True))
+    others_busy: float | None = field(default=None, metadata=checked(optional, number, later=True))
+
+
+@dataclass(frozen=True)
+class Memory(Record):
+    """Bytes of one phase (`peak`, above the baseline before it) and of what the module keeps."""
+
+    peak_bytes: int = field(metadata=checked(count))
+    parameter_bytes: int = field(metadata=checked(count))
+    gradient_bytes: int = field(metadata=checked(count))
+    optimizer_bytes: int = field(metadata=checked(count))
+
+
+@dataclass(frozen=True, eq=False)
+class Split(Record):
+    """Where the time of training steps goes.
+
+    Attributes:
+        parts: each of `PARTS` -> seconds, one per step: (steps,).
+        flops_per_image: floating-point operations of a step per image, counted; None if they were
+            not.
+    """
+
+    parts: Mapping[str, np.ndarray] = field(metadata=checked(alike, PARTS, True))
+    flops_per_image: int | None = field(
+        default=None, metadata=checked(optional, count, 1, later=True)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Race(Record):
+    """A tree head's ways to a prediction on one model: `METHODS` in turns, round by round.
+
+    Attributes:
+        seconds: method -> seconds per batch, (rounds,), as many for each.
+        scores: method -> scores computed per sample.
+        samples: how many samples were answered by both searches.
+        misses: how many of them greedy answers otherwise than exact.
+        right: how many the exact answer is right for.
+
+    Raises:
+        ValueError: more misses or right answers than samples.
+    """
+
+    seconds: Mapping[str, np.ndarray] = field(metadata=checked(alike, METHODS))
+    scores: Mapping[str, float] = field(metadata=checked(numbers, METHODS))
+    samples: int = field(metadata=checked(count, 1))
+    misses: int = field(metadata=checked(count))
+    right: int = field(metadata=checked(count))
+
+    def __post_init__(self) -> None:
+        for name in ("misses", "right"):
+            count(vars(self), name, 0, self.samples)
+
+
+@dataclass(frozen=True, eq=False)
+class Search(Record):
+    """The races on a fresh model, and on one after a quick training on clustered classes."""
+
+    untrained: Race = field(metadata=checked(one, Race))
+    trained: Race = field(metadata=checked(one, Race))
+
+
+Figures = Time | Memory | Split | Search
+
+KINDS: Mapping[Kind, type[Figures]] = {
+    "time": Time,
+    "memory": Memory,
+    "split": Split,
+    "search": Search,
+}
+MEMORY = tuple(one.name for one in fields(Memory))
+MODELS = tuple(one.name for one in fields(Search))
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One line of the journal.
+
+    Attributes:
+        kind: what was measured.
+        status: `measured`, or why there are no figures.
+        cell: what the figures belong to.
+        pass_index: which pass over the grid.
+        reason: one line, empty when measured.
+        figures: what was measured, of the class in `KINDS`; None when it was not.
+    """
+
+    kind: Kind
+    status: Status
+    cell: Cell
+    pass_index: int
+    reason: str
+    figures: Figures | None
+
+    @property
+    def key(self) -> tuple[Kind, Cell, int]:
+        """What makes the entry one of a kind within a run."""
+        return self.kind, self.cell, self.pass_index
+
+    def dump(self) -> dict[str, Any]:
+        """The line as it is written."""
+        line: dict[str, Any] = {
+            "kind": self.kind,
+            "status": self.status,
+            "cell": self.cell.dump(),
+            "pass": self.pass_index,
+            "written": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+        if self.figures is None:
+            return line | {"reason": self.reason}
+        return line | self.figures.dump()
+
+    @classmethod
+    def load(cls, line: Mapping[str, Any]) -> Self:
+        """Inverse of `dump`.
+
+        Raises:
+            ValueError: a field is not what the format says; the message names it.
+        """
+        kind, status = choice(line, "kind", tuple(KINDS)), choice(line, "status", STATUSES)
+        cell, index = Cell.load(mapping(line, "cell")), count(line, "pass")
+        if status != "measured":
+            return cls(kind, status, cell, index, text(line, "reason"), None)
+        return cls(kind, status, cell, index, "", KINDS[kind].load(line))
+
+
+class Journal:
+    """The entries of a run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, entry: Entry) -> None:
+        """Write one line and wait until the disk has it.
+
+        Raises:
+            OSError: the disk is full or the folder is not writable.
+        """
+        append_line(self._path, entry.dump())
+
+    def entries(self, reader: Reader | None = None) -> list[Entry]:
+        """What was written so far; lines that are torn or foreign are left out.
+
+        Args:
+            reader: of the folder, to be told of them.
+        """
+        if reader is None:
+            reader = Reader(self._path.parent)
+        return reader.lines(self._path.name, Entry.load)

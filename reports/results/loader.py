@@ -1,0 +1,177 @@
+"""Reads a results folder into a frozen `Run`, and trusts nothing in it.
+
+The format is `docs/results.md`. A line or record that is not what the format says is left out and
+named in `Run.warnings`; the rest can still be reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports.results.cell import CELL
+from reports.results.files import Reader
+from reports.results.folder import ResultsError, read_facts
+from reports.results.journal import KINDS, Entry, Journal, Kind
+from reports.results.training import Training
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run's results, as measured: no statistic is computed yet.
+
+    Attributes:
+        folder: where the run lies.
+        facts: `run.json`, or empty where it could not be read.
+        times: one row per cell and pass: the columns of `CELL`, pass, and the fields of
+            `journal.Time`; counts that are null are NaN.
+        memory: likewise, with those of `journal.Memory`.
+        splits: likewise, with those of `journal.Split`.
+        searches: likewise, with those of `journal.Search`.
+        missing: cells without figures: the columns of `CELL`, pass, kind, status, reason.
+        trainings: in the order in which the run named its variants, then by seed.
+        traces: head -> its profiler traces.
+        heads: every head that occurs, in the order in which the run named them.
+        pipelines: likewise, every pipeline of training steps that was timed.
+        warnings: what was malformed, one line each.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]
+    times: pd.DataFrame
+    memory: pd.DataFrame
+    splits: pd.DataFrame
+    searches: pd.DataFrame
+    missing: pd.DataFrame
+    trainings: tuple[Training, ...]
+    traces: Mapping[str, tuple[Path, ...]]
+    heads: tuple[str, ...]
+    pipelines: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's name: unlike the name written inside it, it is safe to build a path from."""
+        return self.folder.name
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """What was trained, in the order in which the run named it."""
+        return tuple(dict.fromkeys(training.variant for training in self.trainings))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Heads, then variants that bear another name: whatever a figure has to tell apart."""
+        return tuple(dict.fromkeys((*self.heads, *self.variants)))
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether any of it was trained on generated images."""
+        dataset = self.facts.get("dataset")
+        declared = dataset.get("stand_in", False) if isinstance(dataset, dict) else False
+        return bool(declared) or any(training.stand_in for training in self.trainings)
+
+
+def load(folder: Path) -> Run:
+    """Read the run in `folder`.
+
+    Raises:
+        ResultsError: the folder is missing, empty, or written in a schema unknown here.
+    """
+    if not folder.is_dir():
+        raise ResultsError(f"{folder} is not a results folder: expected a folder with a run.json")
+    reader = Reader(folder)
+    facts = read_facts(reader)
+    entries = _entries(reader)
+    trainings = _trainings(reader)
+    if not (entries or trainings):
+        raise ResultsError(
+            f"{reader.folder} holds no measurement: "
+            "expected lines in journal.jsonl or training records"
+        )
+    heads = [e.cell.head for e in entries if not e.cell.pipeline]
+    variants = _ordered((t.variant for t in trainings), facts, "trained", "heads")
+    return Run(
+        folder=reader.folder,
+        facts=facts,
+        times=_measured(entries, "time"),
+        memory=_measured(entries, "memory"),
+        splits=_measured(entries, "split"),
+        searches=_measured(entries, "search"),
+        missing=_table(
+            ((entry, vars(entry)) for entry in entries if entry.figures is None),
+            ("kind", "status", "reason"),
+        ),
+        trainings=tuple(sorted(trainings, key=lambda t: (variants.index(t.variant), t.seed))),
+        traces=_traces(reader),
+        heads=_ordered([*heads, *(t.head for t in trainings)], facts, "heads"),
+        pipelines=tuple(dict.fromkeys(e.cell.pipeline for e in entries if e.cell.pipeline)),
+        warnings=tuple(reader.warnings),
+    )
+
+
+def _entries(reader: Reader) -> list[Entry]:
+    """The journal; of a cell twice in a pass, the last line counts."""
+    lines = Journal(reader.folder / "journal.jsonl").entries(reader)
+    entries = {entry.key: entry for entry in lines}
+    if repeated := len(lines) - len(entries):
+        reader.warnings.append(
+            f"journal.jsonl: {repeated} cell(s) measured twice in one pass; the last line counts"
+        )
+    return list(entries.values())
+
+
+def _measured(entries: Iterable[Entry], kind: Kind) -> pd.DataFrame:
+    figures = KINDS[kind]
+    rows = [
+        (e, {k: math.nan if v is None else v for k, v in vars(e.figures).items()})
+        for e in entries
+        if isinstance(e.figures, figures)
+    ]
+    return _table(rows, [one.name for one in fields(figures)])
+
+
+def _table(rows: Iterable[tuple[Entry, Mapping[str, Any]]], columns: Iterable[str]) -> pd.DataFrame:
+    """A row for each entry: its cell, its pass, and `columns` of what comes with it."""
+    import pandas as pd  # late, since who writes a run does without
+
+    return pd.DataFrame(
+        [{**vars(entry.cell), "pass": entry.pass_index, **more} for entry, more in rows],
+        columns=[*CELL, "pass", *columns],
+    )
+
+
+def _trainings(reader: Reader) -> list[Training]:
+    names = [str(path.relative_to(reader.folder)) for path in reader.files("training/*.json")]
+    return [found for name in names if (found := reader.object(name, Training.load))]
+
+
+def _traces(reader: Reader) -> dict[str, tuple[Path, ...]]:
+    traces: dict[str, tuple[Path, ...]] = {}
+    for path in reader.files("traces/*/*.pt.trace.json*"):
+        if path.name.endswith((".json", ".json.gz")):
+            traces[path.parent.name] = (*traces.get(path.parent.name, ()), path)
+    return traces
+
+
+def _ordered(found: Iterable[str], facts: Mapping[str, Any], *options: str) -> tuple[str, ...]:
+    """Names that occur, in the order in which the run's `options` list them, then by name."""
+    occurring = sorted(set(found))
+    asked = [name for option in options for name in _asked(facts.get("options"), option)]
+    return tuple(dict.fromkeys([*(name for name in asked if name in occurring), *occurring]))
+
+
+def _asked(options: object, name: str) -> list[str]:
+    """The list under the first key `name`, wherever in the options it stands."""
+    if not isinstance(options, dict):
+        return []
+    asked = options.get(name)
+    if isinstance(asked, list):
+        return [one for one in asked if isinstance(one, str)]
+    return next((found for value in options.values() if (found := _asked(value, name))), [])
