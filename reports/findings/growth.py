@@ -60,6 +60,7 @@ class Growth:
             was theirs before the clock was read.
         since: the class count from which on the times are judged, as the head changes its algorithm
             there; 0 where it does not.
+        step: the machine's `allowance` for caches.
     """
 
     head: str
@@ -69,6 +70,7 @@ class Growth:
     memory: Order | None
     time: Verdict | None
     since: int = 0
+    step: float = complexity.STEP
 
 
 def order(sizes: Sequence[float], values: Sequence[float | None]) -> Order | None:
@@ -168,6 +170,7 @@ def _growth(
         if len(judged) > 1
         else None,
         since=since,
+        step=step,
     )
 
 
