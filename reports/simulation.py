@@ -39,6 +39,7 @@ Array = NDArray[np.float64]
 Rule = Callable[[Array, Array], str]
 
 SIZES: Array = np.exp2(np.arange(5, 20))
+REFERENCE = Path(__file__).parent / "reference"
 PASSES, ROUNDS = 3, 10
 HEADBENCH, ALL = "headbench", "all"
 DECIDED = ("supported", "contradicted")
@@ -105,6 +106,10 @@ def big_o_package(n: Array, seconds: Array) -> str:
     return classes[type(best)]
 
 
+KNOWN = {"O(1)": 0.0, "O(log n)": 0.0, "O(sqrt n)": 0.5, "O(n)": 1.0, "O(n^2)": 2.0}
+"""Exponents of growths that are powers, or the limit of powers."""
+
+
 class Judged(NamedTuple):
     """What every rule, and the claims, said of one curve: rule -> outcome."""
 
@@ -139,10 +144,8 @@ def judge(family: str, index: int, seed: int) -> Judged:
         outcomes[name] = (
             "right" if answer == good else "wrong" if answer in DECIDED else "inconclusive"
         )
-    known = {"O(1)": 0.0, "O(log n)": 0.0, "O(sqrt n)": 0.5, "O(n)": 1.0, "O(n^2)": 2.0}
-    return Judged(
-        family, truth.growth, outcomes, known.get(truth.growth, math.nan) in verdict.exponent
-    )
+    covered = KNOWN.get(truth.growth, math.nan) in verdict.exponent
+    return Judged(family, truth.growth, outcomes, covered)
 
 
 def _false(truth: str, counted: str, at_most: bool) -> bool:
@@ -168,12 +171,16 @@ def verdicts(count: int, seed: int) -> str:
         + table(
             ["truth", "exponent covered by its 95 % interval"],
             [
-                [model, f"{np.mean([one.covered for one in judged if one.truth == model]):.1%}"]
-                for model in MODELS
-                if model != "O(n log n)"
+                [family, f"{np.mean([one.covered for one in judged if one.family == family]):.1%}"]
+                for family in FAMILIES
+                if math.isfinite(KNOWN.get(_truth(judged, family), math.nan))
             ],
         )
     )
+
+
+def _truth(judged: Sequence[Judged], family: str) -> str:
+    return next(one.truth for one in judged if one.family == family)
 
 
 def _shares(outcomes: Sequence[Outcome | None]) -> str:
@@ -269,6 +276,38 @@ def intervals(runs: int, seed: int, cells: int = 200) -> str:
             for m in covers
         ],
     )
+
+
+def held_out(names: Sequence[str]) -> str:
+    """How many passes of kept runs lie where the other passes of their cell say, at 95 %.
+
+    Real noise, and nothing simulated: a pass is left out everywhere, the scatter is learned from
+    the others. A cell is noisy where its other passes differ by more than three times the usual.
+    """
+    rows = []
+    for name in names:
+        cells = find(load(locate(name, Path("results")))).cells
+        logs = np.array(
+            [[math.log(np.median(p)) for p in c.samples] for c in cells if len(c.samples) == 3]
+        )
+        held: dict[str, list[bool]] = defaultdict(list)
+        for left in range(logs.shape[1] if logs.size else 0):
+            others = np.delete(logs, left, axis=1)
+            passes = [[np.exp([log]) for log in row] for row in others]
+            known = estimates.scatter(passes)
+            for row, cell, truth in zip(others, passes, logs[:, left], strict=True):
+                noisy = row.std(ddof=1) > 3 * math.sqrt(known.variance)
+                mean = estimates.median(cell, known)
+                # The mean of two passes errs by sqrt(1/2) of a pass, and the third by all of it.
+                within = abs(truth - row.mean()) <= math.sqrt(3) * math.log(
+                    mean.high / mean.estimate
+                )
+                held["noisy" if noisy else "quiet"].append(within)
+        if held:
+            all_ = [*held["quiet"], *held["noisy"]]
+            shares = (f"{np.mean(v):.1%} of {len(v)}" for v in (all_, held["quiet"], held["noisy"]))
+            rows.append([Path(name).name, *shares])
+    return table(["passes left out, run", "within", "of quiet cells", "of noisy cells"], rows)
 
 
 GRIDS = {
@@ -385,6 +424,7 @@ def main() -> None:
     print(verdicts(options.curves, options.seed))
     print(intervals(max(1, options.curves // 10), options.seed))
     print(comparisons(max(1, options.curves // 20), options.seed))
+    print(held_out([str(run.parent) for run in sorted(REFERENCE.glob("*/journal.jsonl"))]))
     print(crossovers(options.curves * 5, options.seed))
 
 
