@@ -60,7 +60,7 @@ def identity(task: Task) -> dict[str, str | int]:
     match task:
         case Visit(cell, pass_index):
             fields = {name: v for name, v in asdict(cell).items() if name not in OF_THE_RUN}
-            return fields | {"pass_index": pass_index}
+            return {name: v for name, v in fields.items() if v != ""} | {"pass_index": pass_index}
         case Cell():
             return {"head": task.head}
         case TrainingConfig():

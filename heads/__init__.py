@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from heads.adaptive import Adaptive
@@ -33,14 +32,22 @@ _HEADS: dict[str, Callable[..., Head]] = {
     "sampled": Sampled,
     "two-level": TwoLevel,
 }
-if find_spec("numba"):
+# Why a head is not there. An optional extra may be absent, broken or unable to compile, and raise
+# whatever it likes on the way; the other heads do without it.
+_ABSENT: dict[str, str] = {}
+try:
     from heads.fused import HierarchicalFused
-
+except (Exception, SystemExit) as error:
+    _ABSENT["hierarchical-fused"] = (
+        "needs the optional extra 'fast' (numba), which does not work here: "
+        f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    )
+else:
     _HEADS["hierarchical-fused"] = HierarchicalFused
 
 
 def names() -> tuple[str, ...]:
-    """Every head that `build` knows; those of an optional extra only where it is installed."""
+    """Every head that `build` knows; those of an optional extra only where it works."""
     return tuple(_HEADS)
 
 
@@ -54,8 +61,11 @@ def build(name: str, in_features: int, num_classes: int, **options: Any) -> Head
         options: the head's own; see its class.
 
     Raises:
-        ValueError: unknown name or option (the message lists what exists), or a bad value.
+        ValueError: unknown name or option (the message lists what exists), a head whose optional
+            extra does not work (it says why), or a bad value.
     """
+    if name in _ABSENT:
+        raise ValueError(f"head {name!r} {_ABSENT[name]}")
     if name not in _HEADS:
         raise ValueError(f"unknown head {name!r}; heads are: {', '.join(_HEADS)}")
     head = _HEADS[name]

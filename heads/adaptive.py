@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import Cost, Head, HeadOutput
-from heads.softmax import INT64_BYTES
+from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32
+from heads.options import integer, shown
+from heads.order import Ordered
 from heads.trees import checked_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DIV_VALUE = 4.0
+# Each cluster works on so many times fewer features than the one before it, as published.
+DIV_VALUE = 4
 
 
 def default_cutoffs(in_features: int, num_classes: int) -> list[int]:
@@ -23,12 +27,37 @@ def default_cutoffs(in_features: int, num_classes: int) -> list[int]:
     Cluster i works on in_features / 4^i features, of which at least one must be left.
     """
     cutoffs = sorted({max(1, num_classes // 20), max(1, num_classes // 4)})
-    clusters = max(1, sum(in_features >= DIV_VALUE**i for i in range(1, len(cutoffs) + 1)))
-    return cutoffs[:clusters]
+    return cutoffs[: max(1, _most_clusters(in_features))]
 
 
-class Adaptive(Head):
-    """torch's `AdaptiveLogSoftmaxWithLoss` behind this package's interface.
+def _most_clusters(in_features: int) -> int:
+    """How many clusters have at least one feature left to work on."""
+    clusters = 0
+    while DIV_VALUE ** (clusters + 1) <= in_features:
+        clusters += 1
+    return clusters
+
+
+def checked_cutoffs(cutoffs: Sequence[int], in_features: int, num_classes: int) -> list[int]:
+    """`cutoffs` as ints; a `ValueError` unless they suit `Adaptive`."""
+    try:
+        ends = list(cutoffs)
+    except TypeError:
+        raise ValueError(f"cutoffs must be integers, got {shown(cutoffs)}") from None
+    ends = [integer("each of cutoffs", end, 1, num_classes - 1, "num_classes - 1") for end in ends]
+    if not ends or any(low >= high for low, high in pairwise(ends)):
+        raise ValueError(f"cutoffs must be at least one and ascending, got {shown(ends)}")
+    most = _most_clusters(in_features)
+    if most and len(ends) > most:
+        raise ValueError(
+            f"cutoffs must be at most {most} with {in_features} features, as the i-th cluster "
+            f"works on in_features / {DIV_VALUE}^i of them, got {len(ends)}"
+        )
+    return ends
+
+
+class Adaptive(Ordered):
+    """The parameters of torch's `AdaptiveLogSoftmaxWithLoss` behind this package's interface.
 
     The head scores a short list of frequent classes and one slot per cluster of rarer ones; only
     samples whose target lies in a cluster pay for it, and the i-th cluster first projects the
@@ -43,7 +72,8 @@ class Adaptive(Head):
         in_features: width d of the input.
         num_classes: number n of classes.
         cutoffs: ascending ends, in 1..n-1, of the short list and of each cluster but the last;
-            by default `default_cutoffs`.
+            by default `default_cutoffs`. A cluster needs a feature to work on, so at most
+            log4(d) of them; with fewer than 4 features, clusters keep them all.
         counts: how often each class occurs, (n,); classes are then ranked by it. By default they
             are taken as numbered by descending frequency.
 
@@ -51,7 +81,11 @@ class Adaptive(Head):
         - input: (N, d), target: (N,); output: (N,), loss: ()
 
     Raises:
-        ValueError: as `Head`; `cutoffs` not ascending in 1..n-1, `counts` not n numbers.
+        ValueError: as `Head`; `cutoffs` not ascending in 1..n-1 or more than the features allow,
+            `counts` not n finite numbers of at least 0.
+
+    Clusters are computed in float32 at least, and all of it is under autocast: two products in a
+    row would round twice, and float16 would lose the gradients between them.
 
     Cost: that of a batch of uniform targets, which is the worst of the ones it is meant for.
     """
@@ -66,53 +100,76 @@ class Adaptive(Head):
         super().__init__(in_features, num_classes)
         if cutoffs is None:
             cutoffs = default_cutoffs(in_features, num_classes)
+        cutoffs = checked_cutoffs(cutoffs, in_features, num_classes)
         self.adaptive = nn.AdaptiveLogSoftmaxWithLoss(
             in_features,
             num_classes,
-            list(cutoffs),
-            div_value=DIV_VALUE if in_features >= DIV_VALUE else 1.0,
+            cutoffs,
+            div_value=DIV_VALUE if in_features >= DIV_VALUE else 1,
             head_bias=True,
         )
-        self.order: Tensor | None
-        self.rank: Tensor | None
         order = None
         if counts is not None:
             order = checked_counts(counts, num_classes).argsort(descending=True, stable=True)
-        self.register_buffer("order", order)
-        self.register_buffer("rank", None if order is None else order.argsort())
+        self.arrange(order, self.adaptive.head.weight.device)
 
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
-        self.check_input(input)
-        self.check_target(input, target)
-        ranked = target if self.rank is None else self.rank[target]
-        with self._full_precision(input):
-            output, loss = self.adaptive(input.to(self._dtype), ranked)
-        return HeadOutput(output, loss)
+        features = self.checked_input(input)
+        self.check_target(features, target)
+        ranks, short = self.places(target), self.adaptive.shortlist_size
+        cluster = torch.bucketize(ranks, ranks.new_tensor(self.adaptive.cutoffs[:-1]), right=True)
+        slots = torch.where(cluster > 0, cluster + (short - 1), ranks)
+        with self._full_precision(features):
+            scores = at_least_float32(self.adaptive.head(features))
+            output = F.log_softmax(scores, dim=1).gather(1, slots.unsqueeze(1)).squeeze(1)
+            for number, start in enumerate(self.adaptive.cutoffs[:-1], 1):
+                samples = (cluster == number).nonzero().squeeze(1)
+                if samples.numel():
+                    within = self._within(number, features.index_select(0, samples))
+                    places = ranks.index_select(0, samples).unsqueeze(1) - start
+                    output = output.index_add(0, samples, within.gather(1, places).squeeze(1))
+        return HeadOutput(output, -output.mean())
+
+    def _within(self, cluster: int, input: Tensor) -> Tensor:
+        """Log-probabilities within a cluster, counted from 1: (N, in_features) -> (N, its size)."""
+        hidden = at_least_float32(input)
+        for weight in self.adaptive.tail[cluster - 1].parameters():
+            hidden = F.linear(hidden, at_least_float32(weight))
+        return F.log_softmax(hidden, dim=1)
+
+    def _by_rank(self, input: Tensor, scores: Tensor) -> Tensor:
+        """Log-probability of every rank, from the scores of the slots: (N, d), (N, s) -> (N, n)."""
+        slots, short = F.log_softmax(scores, dim=1), self.adaptive.shortlist_size
+        clusters = (
+            self._within(number, input) + slots[:, short + number - 1].unsqueeze(1)
+            for number in range(1, self.adaptive.n_clusters + 1)
+        )
+        return torch.cat((slots[:, :short], *clusters), dim=1)
 
     def log_prob(self, input: Tensor) -> Tensor:
         """Log-probability of every class: (N, in_features) -> (N, num_classes)."""
-        self.check_input(input)
-        with self._full_precision(input):
-            by_rank: Tensor = self.adaptive.log_prob(input.to(self._dtype))
-        return by_rank if self.rank is None else by_rank.index_select(1, self.rank)
+        features = self.checked_input(input)
+        with self._full_precision(features):
+            by_rank = self._by_rank(features, at_least_float32(self.adaptive.head(features)))
+        return self.by_class(by_rank)
 
     def predict(self, input: Tensor) -> Tensor:
         """The most probable class, exactly; a cluster is scored only where it beats the short list.
 
         A short-list class at least as probable as a whole cluster beats every class in it.
         """
-        self.check_input(input)
-        with self._full_precision(input):
-            ranks: Tensor = self.adaptive.predict(input.to(self._dtype))
-        return ranks if self.order is None else self.order[ranks]
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self.adaptive.head.weight.dtype
+        features = self.checked_input(input)
+        with self._full_precision(features):
+            scores = at_least_float32(self.adaptive.head(features))
+            ranks = scores.argmax(dim=1)
+            in_cluster = ranks >= self.adaptive.shortlist_size
+            if in_cluster.any():
+                by_rank = self._by_rank(features[in_cluster], scores[in_cluster])
+                ranks[in_cluster] = by_rank.argmax(dim=1)
+        return self.classes(ranks)
 
     def _full_precision(self, input: Tensor) -> torch.autocast:
-        """Full precision, as torch's module cannot run under autocast: it mixes its dtypes."""
         return torch.autocast(input.device.type, enabled=False)
 
     def forward_cost(self, batch_size: int) -> Cost:

@@ -8,6 +8,12 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from heads.options import integer
+from heads.transforms import values_are_hidden
+
+# Bytes of an index: a target, or a row of a sparse gradient.
+INT64_BYTES = 8
+
 Phase = Literal["forward", "backward", "step", "train", "predict"]
 
 
@@ -48,23 +54,35 @@ class Head(nn.Module, ABC):
         num_classes: number of classes, at least 2.
 
     Shape:
-        - input: (N, in_features), floating point
+        - input: (N, in_features), floating point; N may be 0, and then `loss` is NaN, as the mean
+          of nothing is, and every gradient 0
         - target: (N,), `torch.int64`, each in [0, num_classes)
+
+    Dtype: an input of any floating point dtype is taken and converted to that of the parameters
+    (under autocast, products are then made in its dtype). Log-probabilities and losses, of every
+    method, are float64 where the parameters are, and float32 otherwise: half precision is good for
+    products, but neither for a normaliser nor for a sum over a batch, which is float32 at least in
+    the backward, too. A gradient has the dtype of what it belongs to.
+
+    State: after `load_state_dict`, a head computes what the saved one did, the order of its classes
+    or its tree included, or loading raises before anything has changed.
+
+    Attributes:
+        learning_rate: of the step that the head makes by itself in its backward; None for a head
+            whose gradients are an optimizer's to use.
 
     Raises:
         ValueError: `in_features` < 1 or `num_classes` < 2; in use, an input or target of another
             shape or dtype, or a target out of range (on an accelerator, where asking for the range
-            would make the host wait, the device's own assertion: a `RuntimeError`, later).
+            would make the host wait, the device's own assertion: a `RuntimeError`, later; not asked
+            for inside `torch.func.vmap`).
     """
+
+    learning_rate: float | None = None
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__()
-        if in_features < 1:
-            raise ValueError(f"in_features must be at least 1, got {in_features}")
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-        self.in_features = in_features
-        self.num_classes = num_classes
+        self.in_features, self.num_classes = check_sizes(in_features, num_classes)
 
     @abstractmethod
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
@@ -118,25 +136,37 @@ class Head(nn.Module, ABC):
         """Bytes of one parameter element."""
         return next(self.parameters()).element_size()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the parameters."""
+        return next(self.parameters()).dtype
+
     def predict(self, input: Tensor) -> Tensor:
         """The most probable class, exactly: (N, in_features) -> (N,)."""
         return self.log_prob(input).argmax(dim=1)
 
+    @torch.no_grad()
     def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k most probable classes, exactly, best first: log-probabilities, classes, (N, k)."""
-        if not 1 <= k <= self.num_classes:
-            raise ValueError(f"k must be in 1..{self.num_classes} (num_classes), got {k}")
-        values, indices = self.log_prob(input).topk(k, dim=1)
+        """The k most probable classes, exactly, best first: log-probabilities, classes, (N, k).
+
+        No gradient flows through it, as in some heads it is a search.
+        """
+        values, indices = self.log_prob(input).topk(self.check_k(k), dim=1)
         return values, indices
 
-    def check_input(self, input: Tensor) -> None:
-        """Raise a `ValueError` that says what was expected unless `input` is (N, in_features)."""
+    def check_k(self, k: int) -> int:
+        """`k`; a `ValueError` unless it is in 1..num_classes."""
+        return integer("k", k, 1, self.num_classes, "num_classes")
+
+    def checked_input(self, input: Tensor) -> Tensor:
+        """`input` in the parameters' dtype; a `ValueError` unless it is (N, in_features), float."""
         if input.dim() != 2 or input.size(1) != self.in_features:
             raise ValueError(
                 f"input must have shape (N, {self.in_features}), got {tuple(input.shape)}"
             )
         if not input.is_floating_point():
             raise ValueError(f"input must be floating point, got {input.dtype}")
+        return input.to(self.dtype)
 
     def check_target(self, input: Tensor, target: Tensor) -> None:
         """Raise a `ValueError` unless `target` is (N,) int64 in [0, num_classes)."""
@@ -151,7 +181,7 @@ class Head(nn.Module, ABC):
         if target.device.type != "cpu":
             in_range = ((target >= 0) & (target < self.num_classes)).all()
             torch._assert_async(in_range, expected)
-        elif target.numel():
+        elif target.numel() and not values_are_hidden(target):
             low, high = (int(bound) for bound in target.aminmax())
             if low < 0 or high >= self.num_classes:
                 raise ValueError(f"{expected}, got values from {low} to {high}")
@@ -159,6 +189,11 @@ class Head(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Shape of the head, for `print(model)`."""
         return f"in_features={self.in_features}, num_classes={self.num_classes}"
+
+
+def check_sizes(in_features: int, num_classes: int) -> tuple[int, int]:
+    """Both as ints; a `ValueError` unless the one is at least 1, the other at least 2."""
+    return integer("in_features", in_features, 1), integer("num_classes", num_classes, 2)
 
 
 def at_least_float32(scores: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from heads.options import integer
 from heads.trees import Tree, check_examples
 
 if TYPE_CHECKING:
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 
     from scipy.cluster.hierarchy import ClusterNode
 
+# Most classes to cluster: all their distances are held at once.
 LARGEST = 4096
-"""Most classes to cluster: all their distances are held at once."""
 
+# Of the mean variance within classes, added to each direction's, so that none counts for all.
 RIDGE = 0.1
-"""Of the mean variance within classes, added to each direction's, so that none counts for all."""
 
 
 def clustered(features: Tensor, targets: Tensor, num_classes: int, branching: int = 2) -> Tree:
@@ -43,14 +44,14 @@ def clustered(features: Tensor, targets: Tensor, num_classes: int, branching: in
     # Imported here, as it would take longer than all the other heads together.
     from scipy.cluster.hierarchy import linkage, to_tree
 
-    check_examples(features, targets)
-    if not 2 <= num_classes <= LARGEST:
+    integer("num_classes", num_classes, 2)
+    if num_classes > LARGEST:
         raise ValueError(
             f"num_classes must be in 2..{LARGEST} to be clustered, got {num_classes}; "
             "tree='learned' has no limit"
         )
-    if branching < 2:
-        raise ValueError(f"branching must be at least 2, got {branching}")
+    check_examples(features, targets, num_classes)
+    integer("branching", branching, 2)
     means = whitened_means(features, targets, num_classes)
     root = to_tree(linkage(means.numpy(), method="ward"))
     parents = [-1] * num_classes

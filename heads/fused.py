@@ -1,6 +1,7 @@
 """Hierarchical softmax whose backward is also its update, compiled.
 
-The optional extra `fast` (numba) compiles it; the rest of the package does without.
+The optional extra `fast` (numba) compiles it; the rest of the package does without. Importing this
+module fails wherever numba cannot compile.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from heads.autograd import apply
-from heads.base import Cost, HeadOutput
+from heads.base import INT64_BYTES, Cost, HeadOutput
 from heads.hierarchical import Hierarchical
-from heads.softmax import INT64_BYTES
+from heads.options import number
+from heads.transforms import in_ddp, in_func
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 # Multiply-adds of a pass over the paths for which another thread pays.
 WORK_PER_THREAD = 2**17
+# Most that a loss may be multiplied with on the way to its backward: 1, and room for roundings.
+LARGEST_FACTOR = 1.001
 
 
 class HierarchicalFused(Hierarchical):
@@ -39,7 +43,12 @@ class HierarchicalFused(Hierarchical):
 
     This holds for float32 on the CPU. In evaluation, without gradients, with a frozen weight, on
     another device or in another dtype it is `Hierarchical`, and the optimizer makes the step.
-    Every backward is a step: gradients do not accumulate over several of them.
+    Every backward is a step: gradients do not accumulate over several of them, no one clips or
+    averages them, and a factor of the loss is one of the step. So where somebody else would have
+    to see the gradient first, the head refuses before a row moves: a loss multiplied by more than
+    1, as a `GradScaler` does (float32 needs none; a weight belongs in `learning_rate`), under
+    `DistributedDataParallel`, whose ranks would drift apart, and inside `torch.func`'s transforms.
+    `Hierarchical` does all of these.
 
     Source: the update of Mikolov et al., "Distributed Representations of Words and Phrases and
     their Compositionality", NeurIPS 2013, here with the whole batch's gradient taken first.
@@ -48,9 +57,13 @@ class HierarchicalFused(Hierarchical):
         in_features: width d of the input.
         num_classes: number n of classes.
         order: the classes in the order of the heap's leaves, (n,); by default 0..n-1.
-        learning_rate: of the step; an attribute, which a schedule may change.
+        learning_rate: of the step, at least 0; an attribute, which a schedule may change.
 
-    Shape, errors: as `Hierarchical`.
+    Shape: as `Hierarchical`.
+
+    Raises:
+        ValueError: as `Hierarchical`; `learning_rate` not a finite number of at least 0.
+        RuntimeError: in training, where the step cannot be made as described above.
 
     Cost, with L = ceil(log2 n), in multiply-adds: forward 2 N L d, backward N L (d + 1), step none,
     predict at worst N (n - 1) d.
@@ -66,17 +79,31 @@ class HierarchicalFused(Hierarchical):
         super().__init__(in_features, num_classes, order)
         self.learning_rate = learning_rate
 
+    @property
+    def learning_rate(self) -> float:
+        """Of the step that the backward makes."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self._learning_rate = number("learning_rate", rate, 0)
+
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
         weight = self.nodes.weight
         fusible = weight.dtype == torch.float32 and weight.device.type == "cpu"
         if not (fusible and self.training and torch.is_grad_enabled() and weight.requires_grad):
             return super().forward(input, target)
-        self.check_input(input)
-        self.check_target(input, target)
-        leaf = target if self.leaf is None else self.leaf[target]
+        if in_ddp() or in_func():
+            raise RuntimeError(
+                "hierarchical-fused makes its own step in the backward, which does not go with "
+                f"{'DistributedDataParallel' if in_ddp() else 'torch.func'}; use 'hierarchical'"
+            )
+        features = self.checked_input(input)
+        self.check_target(features, target)
+        leaf = self.places(target)
         return HeadOutput(
-            *apply(_FusedLoss, input.float(), weight, self.nodes.bias, leaf, self.learning_rate)
+            *apply(_FusedLoss, features, weight, self.nodes.bias, leaf, self.learning_rate)
         )
 
     def forward_cost(self, batch_size: int) -> Cost:
@@ -145,12 +172,26 @@ def _sample_gradients(grad_output: Tensor | None, grad_loss: Tensor | None, size
         grad_output: the gradient in the log-probabilities apart from the loss, (size,), if any.
         grad_loss: the gradient in the loss, (), if any.
         size: number of samples.
+
+    Raises:
+        RuntimeError: these are not the gradients of a loss, but of a multiple of it.
     """
     grad = torch.zeros(size).numpy()
+    if not size:
+        return grad
+    factor = 0.0
     if grad_loss is not None:
         grad -= grad_loss.item() / size
+        factor = abs(grad_loss.item())
     if grad_output is not None:
         grad += grad_output.numpy()
+        # A sum over the samples is as good a loss as their mean.
+        factor = max(factor, float(grad_output.abs().mean()))
+    if factor > LARGEST_FACTOR:
+        raise RuntimeError(
+            f"the loss of hierarchical-fused came back multiplied by {factor:g}, which would go "
+            "into its weights; leave out the GradScaler or the factor, or use 'hierarchical'"
+        )
     return grad
 
 
@@ -168,9 +209,27 @@ _FAST = {"reassoc", "contract"}
 Loops = TypeVar("Loops", bound="Callable[..., Any]")
 
 
+def _next(i: int) -> int:
+    """Something to compile."""
+    return i + 1
+
+
+def _can_be_kept() -> bool:
+    """Whether compiled code can be kept on disk; raises where nothing can be compiled at all."""
+    try:
+        numba.njit(cache=True)(_next)(0)
+    except Exception:  # nowhere to write, a full disk: numba has no common type for them
+        numba.njit(_next)(0)
+        return False
+    return True
+
+
+_KEPT = _can_be_kept()
+
+
 def _compiled(**options: Any) -> Callable[[Loops], Loops]:
     """Numba's decorator, with the types that it keeps and does not declare."""
-    decorate: Callable[[Loops], Loops] = numba.njit(cache=True, **options)
+    decorate: Callable[[Loops], Loops] = numba.njit(cache=_KEPT, **options)
     return decorate
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heads.base import Cost, HeadOutput
+from heads.options import flag, integer, number
 from heads.softmax import Softmax
 
 if TYPE_CHECKING:
@@ -28,12 +29,16 @@ def gumbel_noise(like: Tensor) -> Tensor:
     return torch.empty_like(like, dtype=torch.float32).exponential_().log_().neg_()
 
 
+def _temperature(tau: float) -> float:
+    return number("tau", tau, 0, above=True)
+
+
 @dataclass(frozen=True)
 class Annealing:
     """A temperature that changes geometrically from `start` to `end` over `steps` training batches.
 
     Raises:
-        ValueError: a temperature not above 0, or fewer than 1 step.
+        ValueError: a temperature not above 0 and finite, or fewer than 1 step.
     """
 
     start: float
@@ -41,10 +46,9 @@ class Annealing:
     steps: int
 
     def __post_init__(self) -> None:
-        _check_tau(self.start)
-        _check_tau(self.end)
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        number("start", self.start, 0, above=True)
+        number("end", self.end, 0, above=True)
+        integer("steps", self.steps, 1)
 
     def __call__(self, step: int) -> float:
         """Temperature of the training batch numbered `step`, counted from 0."""
@@ -53,11 +57,6 @@ class Annealing:
     def on_device(self, step: Tensor) -> Tensor:
         """The same for a step, (), that lives on a device; the host need not wait for it."""
         return self.start * (self.end / self.start) ** (step / self.steps).clamp(max=1.0)
-
-
-def _check_tau(tau: float) -> None:
-    if not tau > 0:
-        raise ValueError(f"tau must be above 0, got {tau}")
 
 
 class Gumbel(Softmax):
@@ -100,8 +99,8 @@ class Gumbel(Softmax):
           perturbed, tempered scores for "log", their probability for "probability"
 
     Raises:
-        ValueError: as `Head`; `tau` not above 0; an unknown `noise` or `loss`; `hard` with a `loss`
-            other than "log"; `draws` below 1.
+        ValueError: as `Head`; `tau`, or what a schedule answers, not above 0 and finite; an unknown
+            `noise` or `loss`; `hard` with a `loss` other than "log"; `draws` below 1.
 
     Cost: as `Softmax`, but that N n log-probabilities are kept for each of the draws; the noise
     needs no multiply-add and is forgotten at once.
@@ -118,20 +117,16 @@ class Gumbel(Softmax):
         draws: int = 1,
     ) -> None:
         super().__init__(in_features, num_classes)
-        if draws < 1:
-            raise ValueError(f"draws must be at least 1, got {draws}")
-        if not callable(tau):
-            _check_tau(tau)
         for option, value, known in (("noise", noise, Noise), ("loss", loss, Loss)):
             if value not in get_args(known):
                 raise ValueError(f"{option} must be one of {get_args(known)}, got {value!r}")
-        if hard and loss != "log":
+        if flag("hard", hard) and loss != "log":
             raise ValueError(f"hard has a loss of its own; leave loss at 'log', got {loss!r}")
-        self.schedule = tau
+        self.schedule = tau if callable(tau) else _temperature(tau)
         self.hard = hard
         self.noise = noise
         self.loss = loss
-        self.draws = draws
+        self.draws = integer("draws", draws, 1)
         # Training batches seen under a schedule; on the device, so that a captured graph counts on.
         self.step: Tensor
         self.register_buffer("step", torch.tensor(0))
@@ -139,7 +134,9 @@ class Gumbel(Softmax):
     @property
     def tau(self) -> float:
         """Temperature of the next training batch."""
-        return self.schedule(int(self.step)) if callable(self.schedule) else self.schedule
+        if callable(self.schedule):
+            return _temperature(self.schedule(int(self.step)))
+        return self.schedule
 
     def _next_tau(self) -> float | Tensor:
         """Temperature of this training batch; from here on, `tau` is that of the next one."""

@@ -54,8 +54,9 @@ def heap_path(leaf: Tensor, leaves: int) -> Path:
     offsets = torch.zeros(rows.shape, device=leaf.device)
     if leaves & (leaves - 1):
         none = rows >= leaves - 1
-        signs.masked_fill_(none, 0)
-        offsets.masked_fill_(none, torch.inf)
+        # Not in place: `torch.func.vmap` knows of a batch in `none` and of none in `offsets`.
+        signs = signs.masked_fill(none, 0)
+        offsets = offsets.masked_fill(none, torch.inf)
         rows = rows.clamp_(max=leaves - 2)
     return Path(rows, signs, offsets, place)
 
@@ -97,7 +98,7 @@ def best_leaf(weight: Tensor, bias: Tensor, input: Tensor) -> tuple[Tensor, Tens
         Log-probability and leaf.
     """
     leaves, samples = len(weight) + 1, len(input)
-    features = input.to(weight.dtype).t()
+    features = input.t()
     chunk = max(1, CACHED_SCORES // max(1, samples))
     depth = (leaves - 1).bit_length()
     goes_right = torch.empty(leaves - 1, samples, dtype=torch.bool, device=input.device)

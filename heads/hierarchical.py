@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import Cost, Head, HeadOutput, at_least_float32
+from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32
 from heads.heap import Path, best_leaf, heap_path, leaf_log_prob
-from heads.kernels import Pairs, keep_coalesced, pair_dots, pair_scores, path_log_prob
+from heads.kernels import Pairs, gathered, pair_scores, path_log_prob, score_pairs
+from heads.order import Ordered
 from heads.search import TreeHead
-from heads.softmax import INT64_BYTES
-from heads.trees import Tree, balanced, checked_order
+from heads.transforms import in_func
+from heads.trees import Tree, balanced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 ALL_NODES_UP_TO = 256
 
 
-class HierarchicalDense(Head):
+class HierarchicalDense(Ordered):
     """Hierarchical softmax on a heap with exactly n leaves, with autograd's dense gradient.
 
     Each internal node holds a logistic unit; `p(c | x)` is the product of `sigmoid(+-z)` along the
@@ -43,52 +44,55 @@ class HierarchicalDense(Head):
     Args:
         in_features: width d of the input.
         num_classes: number n of classes.
+        order: the classes in the order of the heap's leaves, (n,); by default 0..n-1.
 
     Shape:
         - input: (N, d), target: (N,); output: (N,), loss: ()
         - parameters: weight (n - 1, d), bias (n - 1,); row i belongs to heap node i + 1
 
     Raises:
-        ValueError: as `Head`.
+        ValueError: as `Head`; `order` no permutation of the classes.
 
     Cost, with L = ceil(log2 n), in multiply-adds: forward N L d, backward 2 N L d, step
     (n - 1) (d + 1), predict N (n - 1) d.
     """
 
-    def __init__(self, in_features: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        order: Sequence[int] | Tensor | None = None,
+    ) -> None:
         super().__init__(in_features, num_classes)
         self.leaves = self._leaves()
         self.depth = (self.leaves - 1).bit_length()
         self.nodes = nn.Linear(in_features, self.leaves - 1)
+        self.arrange(order, self.nodes.weight.device)
 
     def _leaves(self) -> int:
         return self.num_classes
 
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
-        self.check_input(input)
-        self.check_target(input, target)
-        path = self._path(target)
-        output = path_log_prob(self._scores(input, path), path.signs, path.offsets)
+        features = self.checked_input(input)
+        self.check_target(features, target)
+        path = heap_path(self.places(target), self.leaves)
+        output = path_log_prob(self._scores(features, path), path.signs, path.offsets)
         return HeadOutput(output, -output.mean())
-
-    def _path(self, target: Tensor) -> Path:
-        """The path to each class: (N,)."""
-        return heap_path(target, self.leaves)
 
     def _scores(self, input: Tensor, path: Path) -> Tensor:
         """Scores of the path's rows for each sample: (N, in_features) -> (N, depth)."""
-        bias = self.nodes.bias[path.rows].unsqueeze(2)
-        return torch.baddbmm(bias, self.nodes.weight[path.rows], input.unsqueeze(2)).squeeze(2)
+        bias = gathered(self.nodes.bias, path.rows).unsqueeze(2)
+        weight = gathered(self.nodes.weight, path.rows)
+        return torch.baddbmm(bias, weight, input.unsqueeze(2)).squeeze(2)
 
     def log_prob(self, input: Tensor) -> Tensor:
         """Log-probability of every class: (N, in_features) -> (N, num_classes).
 
         One matrix product scores all nodes; the rest is sums.
         """
-        self.check_input(input)
-        scores = at_least_float32(self.nodes(input))
-        return leaf_log_prob(scores)[:, : self.num_classes]
+        scores = at_least_float32(self.nodes(self.checked_input(input)))
+        return self.by_class(leaf_log_prob(scores)[:, : self.num_classes])
 
     def forward_cost(self, batch_size: int) -> Cost:
         """A path per sample; the decisions' scores are written for the backward."""
@@ -136,12 +140,7 @@ class Hierarchical(TreeHead, HierarchicalDense):
 
     `predict` and `topk` are exact, and search where that pays: see `TreeHead`.
 
-    Source, shape, errors: as `HierarchicalDense`.
-
-    Args:
-        in_features: width d of the input.
-        num_classes: number n of classes.
-        order: the classes in the order of the heap's leaves, (n,); by default 0..n-1.
+    Source, arguments, shape, errors: as `HierarchicalDense`.
 
     Cost, with L = ceil(log2 n) and R the distinct rows of a batch (at most N L), in multiply-adds:
     forward N L d, backward 2 N L d, step R (d + 1), predict at worst N (n - 1) d; for n <= 256,
@@ -154,55 +153,50 @@ class Hierarchical(TreeHead, HierarchicalDense):
         num_classes: int,
         order: Sequence[int] | Tensor | None = None,
     ) -> None:
-        super().__init__(in_features, num_classes)
-        self.order: Tensor | None
-        self.leaf: Tensor | None
-        self.path_rows: Tensor
-        self.path_signs: Tensor
-        self.path_offsets: Tensor
-        ordered = None if order is None else checked_order(order, num_classes)
-        self.register_buffer("order", ordered)
-        self.register_buffer("leaf", None if ordered is None else ordered.argsort())
-        self.inner_nodes = num_classes - 1
-        self.all_nodes = num_classes <= ALL_NODES_UP_TO
+        super().__init__(in_features, num_classes, order)
+        self.inner_nodes = self.num_classes - 1
+        self.keep_coalesced()
+
+    def arrange(self, order: Sequence[int] | Tensor | None, device: torch.device) -> None:
+        """Give the classes this order; with few of them, tables of their paths follow from it."""
+        super().arrange(order, device)
+        self.all_nodes = self.num_classes <= ALL_NODES_UP_TO
         if self.all_nodes:
-            leaf = torch.arange(num_classes) if self.leaf is None else self.leaf
-            rows, signs, offsets, _ = heap_path(leaf, num_classes)
+            leaf = self.places(torch.arange(self.num_classes, device=device))
+            self.path_rows: Tensor
+            self.path_signs: Tensor
+            self.path_offsets: Tensor
+            rows, signs, offsets, _ = heap_path(leaf, self.num_classes)
             self.register_buffer("path_rows", rows, persistent=False)
             self.register_buffer("path_signs", signs.float(), persistent=False)
             self.register_buffer("path_offsets", offsets, persistent=False)
-        else:
-            keep_coalesced(self.nodes.weight)
-            keep_coalesced(self.nodes.bias)
+
+    @property
+    def row_sparse(self) -> bool:
+        """Where paths are gathered, and not all nodes scored."""
+        return not self.all_nodes
 
     @property
     def tree(self) -> Tree:
         """The tree, for its depths and its picture."""
         return balanced(self.num_classes, 2, None if self.order is None else self.order.cpu())
 
-    def log_prob(self, input: Tensor) -> Tensor:
-        """Log-probability of every class: (N, in_features) -> (N, num_classes)."""
-        by_leaf = super().log_prob(input)
-        return by_leaf if self.leaf is None else by_leaf.index_select(1, self.leaf)
-
     def best_leaf(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability and class of the best leaf, every node scored: (N, d) -> (N,), (N,)."""
         value, leaf = best_leaf(self.nodes.weight, self.nodes.bias, input)
-        return value, leaf if self.order is None else self.order[leaf]
+        return value, self.classes(leaf)
 
     def descent(self, input: Tensor) -> Descent:
         """This head's tree, as the search wants it."""
         weight, bias = self.nodes.weight, self.nodes.bias
-        features = input.to(weight.dtype)
 
         def expand(samples: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
-            scores = pair_dots(features, weight, nodes - 1, samples) + bias[nodes - 1]
+            scores = score_pairs(input, weight, bias, nodes - 1, samples)
             children = torch.stack((2 * nodes, 2 * nodes + 1), dim=1)
             return children, F.logsigmoid(torch.stack((-scores, scores), dim=1))
 
         def classes(nodes: Tensor) -> Tensor:
-            leaves = nodes - self.leaves
-            return leaves if self.order is None else self.order[leaves]
+            return self.classes(nodes - self.leaves)
 
         roots = torch.ones(len(input), dtype=torch.int64, device=input.device)
         return expand, lambda nodes: nodes >= self.leaves, classes, roots
@@ -211,19 +205,18 @@ class Hierarchical(TreeHead, HierarchicalDense):
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
         if not self.all_nodes:
             return super().forward(input, target)
-        self.check_input(input)
-        self.check_target(input, target)
+        features = self.checked_input(input)
+        self.check_target(features, target)
         rows, signs, offsets = (
             table.index_select(0, target)
             for table in (self.path_rows, self.path_signs, self.path_offsets)
         )
-        output = path_log_prob(self.nodes(input).gather(1, rows), signs, offsets)
+        output = path_log_prob(self.nodes(features).gather(1, rows), signs, offsets)
         return HeadOutput(output, -output.mean())
 
-    def _path(self, target: Tensor) -> Path:
-        return super()._path(target if self.leaf is None else self.leaf[target])
-
     def _scores(self, input: Tensor, path: Path) -> Tensor:
+        if in_func():
+            return super()._scores(input, path)
         batch_size, depth = path.rows.shape
         pairs = torch.arange(batch_size * depth, device=input.device).view(batch_size, depth)
         # From left to right, paths pass each level's nodes in ascending order: no need to sort.

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heads.autograd import apply
-from heads.base import Cost, HeadOutput, at_least_float32
-from heads.softmax import INT64_BYTES, Softmax
+from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32
+from heads.kernels import RowSparse, sparsely_gathered
+from heads.options import integer, shown
+from heads.softmax import Softmax
 
-DISTRIBUTIONS = ("log-uniform", "uniform")
+Distribution = Literal["log-uniform", "uniform"]
 
 
-class Sampled(Softmax):
+class Sampled(RowSparse, Softmax):
     """Sampled softmax: each training batch scores its targets and a shared sample of negatives.
 
     m negatives are drawn with replacement from q, and the normaliser is estimated as
@@ -53,17 +54,22 @@ class Sampled(Softmax):
         in_features: int,
         num_classes: int,
         num_sampled: int = 1024,
-        distribution: str = "uniform",
+        distribution: Distribution = "uniform",
     ) -> None:
         super().__init__(in_features, num_classes)
-        if num_sampled < 1:
-            raise ValueError(f"num_sampled must be at least 1, got {num_sampled}")
-        if distribution not in DISTRIBUTIONS:
+        if distribution not in get_args(Distribution):
             raise ValueError(
-                f"distribution must be one of {', '.join(DISTRIBUTIONS)}, got {distribution!r}"
+                f"distribution must be one of {', '.join(get_args(Distribution))}, "
+                f"got {shown(distribution)}"
             )
-        self.num_sampled = num_sampled
+        self.num_sampled = integer("num_sampled", num_sampled, 1)
         self.distribution = distribution
+        self.keep_coalesced()
+
+    @property
+    def row_sparse(self) -> bool:
+        """Always, in training."""
+        return True
 
     def draw(self, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """Negatives and the logarithm of each one's expected number of draws m q, both (m,)."""
@@ -81,15 +87,14 @@ class Sampled(Softmax):
         """Estimated log-probability of each target and the mean loss; exact when not training."""
         if not self.training:
             return super().forward(input, target)
-        self.check_input(input)
-        self.check_target(input, target)
-        classes, log_expected = self.draw(input.device)
+        features = self.checked_input(input)
+        self.check_target(features, target)
+        classes, log_expected = self.draw(features.device)
         rows = torch.cat((target, classes))
-        weight = F.embedding(rows, self.linear.weight, sparse=True)
-        bias = apply(_SparseBias, self.linear.bias, rows)
+        weight, bias = sparsely_gathered(self.linear.weight, self.linear.bias, rows)
         size = len(target)
-        positive = torch.linalg.vecdot(input, weight[:size].to(input.dtype)) + bias[:size]
-        negative = at_least_float32(F.linear(input, weight[size:], bias[size:]))
+        positive = at_least_float32(torch.linalg.vecdot(features, weight[:size])) + bias[:size]
+        negative = at_least_float32(F.linear(features, weight[size:], bias[size:]))
         negative = negative - log_expected.to(negative.dtype)
         negative = negative.masked_fill(classes == target.unsqueeze(1), -torch.inf)
         logits = torch.cat((positive.unsqueeze(1), negative), dim=1)
@@ -115,22 +120,3 @@ class Sampled(Softmax):
         rows = batch_size + self.num_sampled
         parameters = rows * (self.in_features + 1)
         return Cost(parameters, 3 * parameters * self.itemsize + 2 * rows * INT64_BYTES)
-
-
-class _SparseBias(torch.autograd.Function):
-    """`bias[rows]` with a sparse gradient, which `embedding` gives to matrices alone."""
-
-    @staticmethod
-    def forward(ctx: Any, bias: Tensor, rows: Tensor) -> Tensor:
-        ctx.save_for_backward(rows)
-        ctx.size = bias.size(0)
-        return bias[rows]
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        (rows,) = ctx.saved_tensors
-        size = (ctx.size,)
-        gradient = torch.sparse_coo_tensor(
-            rows.unsqueeze(0), grad_output, size, check_invariants=False
-        )
-        return gradient, None

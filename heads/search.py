@@ -18,7 +18,8 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from heads.base import Head
+from heads.kernels import RowSparse
+from heads.trees import Tree
 
 # A search may expand this part of a tree's inner nodes for a sample. Gathering a node's row takes
 # as long as some tens of rows of a matrix product.
@@ -45,7 +46,7 @@ Descent = tuple[
 ]
 
 
-class TreeHead(Head):
+class TreeHead(RowSparse):
     """A head on a tree, whose best classes can be searched for.
 
     `predict` and `topk` are exact, yet visit only the nodes that could lead to a better class than
@@ -60,6 +61,11 @@ class TreeHead(Head):
 
     depth: int
     inner_nodes: int
+
+    @property
+    @abstractmethod
+    def tree(self) -> Tree:
+        """The tree, for its depths and its picture."""
 
     @abstractmethod
     def descent(self, input: Tensor) -> Descent:
@@ -86,37 +92,35 @@ class TreeHead(Head):
         """
         if search not in ("exact", "greedy"):
             raise ValueError(f"search must be 'exact' or 'greedy', got {search!r}")
-        self.check_input(input)
+        features = self.checked_input(input)
         if search == "greedy":
-            descent = self.descent(input)
+            descent = self.descent(features)
             _, _, classes, _ = descent
             return classes(_beam(descent, 1, -math.inf)[1].squeeze(1))
-        return self.topk(input, 1)[1].squeeze(1)
+        return self.topk(features, 1)[1].squeeze(1)
 
+    @torch.no_grad()
     def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k most probable classes, exactly, best first: log-probabilities, classes, (N, k).
-
-        No gradient flows through the search.
-        """
-        self.check_input(input)
+        """The k most probable classes, exactly, best first: log-probabilities, classes, (N, k)."""
+        features, k = self.checked_input(input), self.check_k(k)
         # An accelerator scores all while a search, or a climb from level to level, would still be
         # launching.
-        if input.device.type != "cpu":
-            return super().topk(input, k)
+        if features.device.type != "cpu":
+            return super().topk(features, k)
         budget = self.inner_nodes // SEARCH_SHARE
         # Few classes are scored, and many kept, faster than searched for.
-        work = input.numel() * self.inner_nodes
-        if work < SEARCH_FROM or not 1 <= k <= budget // (2 * self.depth):
-            return self.score_all(input, k)
-        sure, values, classes = best_leaves(self.descent(input), k, budget, self._levels())
+        work = features.numel() * self.inner_nodes
+        if work < SEARCH_FROM or k > budget // (2 * self.depth):
+            return self.score_all(features, k)
+        sure, values, classes = best_leaves(self.descent(features), k, budget, self._levels())
         if not sure.any():
-            return self.score_all(input, k)
+            return self.score_all(features, k)
         if sure.all():
             return values, classes
-        other_values, other_classes = self.score_all(input[~sure], k)
+        other_values, other_classes = self.score_all(features[~sure], k)
         where = sure.unsqueeze(1)
-        all_values = other_values.new_empty(len(input), k)
-        all_classes = other_classes.new_empty(len(input), k)
+        all_values = other_values.new_empty(len(features), k)
+        all_classes = other_classes.new_empty(len(features), k)
         all_values.masked_scatter_(where, values).masked_scatter_(~where, other_values)
         all_classes.masked_scatter_(where, classes).masked_scatter_(~where, other_classes)
         return all_values, all_classes
@@ -216,5 +220,6 @@ def _beam(
         exists = int((wide_values > -torch.inf).sum(dim=(1, 2)).min())
         values, best = wide_values.flatten(1).topk(min(k, exists), dim=1)
         nodes = wide_nodes.flatten(1).gather(1, best)
-    assert values is not None
+    if values is None:  # not one sample
+        values = torch.zeros(nodes.shape, device=nodes.device)
     return values, nodes, arrives, spent

@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import Cost, Head, HeadOutput, at_least_float32
-
-INT64_BYTES = 8
+from heads.base import INT64_BYTES, Cost, Head, HeadOutput, at_least_float32
 
 
 class Softmax(Head):
@@ -37,8 +35,7 @@ class Softmax(Head):
 
     def logits(self, input: Tensor) -> Tensor:
         """Unnormalised log-probabilities of all classes: (N, in_features) -> (N, num_classes)."""
-        self.check_input(input)
-        return at_least_float32(self.linear(input))
+        return at_least_float32(self.linear(self.checked_input(input)))
 
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from heads.autograd import apply
-from heads.base import Cost, HeadOutput, at_least_float32
-from heads.softmax import INT64_BYTES, Softmax
+from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32
+from heads.softmax import Softmax
+from heads.transforms import in_func
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,22 +44,24 @@ class SoftmaxChunked(Softmax):
 
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
-        self.check_input(input)
-        if self._fits_one_slice(len(input)):
-            return super().forward(input, target)
-        self.check_target(input, target)
-        output: Tensor = apply(_ChunkedLogProb, input, self.linear.weight, self.linear.bias, target)
+        features = self.checked_input(input)
+        if self._fits_one_slice(len(features)) or in_func():
+            return super().forward(features, target)
+        self.check_target(features, target)
+        output: Tensor = apply(
+            _ChunkedLogProb, features, self.linear.weight, self.linear.bias, target
+        )
         return HeadOutput(output, -output.mean())
 
     def predict(self, input: Tensor) -> Tensor:
         """The class with the largest score, slice by slice: -> (N,)."""
-        self.check_input(input)
-        if self._fits_one_slice(len(input)):
-            return super().predict(input)
-        best = torch.full((len(input),), -torch.inf, device=input.device)
-        classes = torch.zeros(len(input), dtype=torch.int64, device=input.device)
-        for part in _slices(input, self.num_classes):
-            logits = F.linear(input, self.linear.weight[part], self.linear.bias[part])
+        features = self.checked_input(input)
+        if self._fits_one_slice(len(features)):
+            return super().predict(features)
+        best = torch.full((len(features),), -torch.inf, device=features.device)
+        classes = torch.zeros(len(features), dtype=torch.int64, device=features.device)
+        for part in _slices(features, self.num_classes):
+            logits = F.linear(features, self.linear.weight[part], self.linear.bias[part])
             values, places = logits.max(dim=1)
             better = values > best
             classes = torch.where(better, places + part.start, classes)
@@ -114,34 +117,28 @@ class _ChunkedLogProb(torch.autograd.Function):
             sums.append(logits.logsumexp(dim=1))
             place, inside = _place(target, part)
             score = torch.where(inside, logits.gather(1, place), score)
-        slice_sums = torch.stack(sums)
-        log_sum = slice_sums.logsumexp(dim=0)
-        # How much of each sample's probability lies in each slice.
-        shares = (slice_sums - log_sum).exp_()
-        ctx.save_for_backward(input, weight, bias, target, shares)
-        device = input.device.type
-        ctx.autocast = torch.is_autocast_enabled(device)
+        log_sum = torch.stack(sums).logsumexp(dim=0)
+        ctx.save_for_backward(input, weight, bias, target, log_sum)
+        ctx.autocast = torch.is_autocast_enabled(input.device.type)
         return score.squeeze(1) - log_sum
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        features, weight, bias, target, shares = ctx.saved_tensors
-        # d log p(target) / d logits = one-hot(target) - p: the one-hot part touches N rows, and of
-        # the other each factor that a sample has for a whole slice is left to its features.
-        scale = grad_output.unsqueeze(1).to(weight.dtype)
-        scaled = scale * features.to(weight.dtype)
-        grad_input = scale * weight.index_select(0, target)
+        features, weight, bias, target, log_sum = ctx.saved_tensors
+        grad_input = at_least_float32(torch.zeros_like(features))
         grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
         with torch.autocast(features.device.type, enabled=ctx.autocast):
-            for part, share in zip(_slices(features, len(weight)), shares, strict=True):
+            for part in _slices(features, len(weight)):
                 logits = at_least_float32(F.linear(features, weight[part], bias[part]))
-                within = F.softmax(logits, dim=1).to(weight.dtype)
-                del logits
-                factor = -share.unsqueeze(1).to(weight.dtype)
-                grad_bias[part] = within.t() @ (factor * scale).squeeze(1)
-                grad_weight[part] = within.t() @ (factor * scaled)
-                grad_input += factor * scale * (within @ weight[part])
-        grad_bias.index_add_(0, target, scale.squeeze(1))
-        grad_weight.index_add_(0, target, scaled)
-        return grad_input, grad_weight, grad_bias, None
+                # d log p(target) / d logits = one-hot(target) - p. The one-hot part belongs in the
+                # products: added to half a gradient afterwards, equal targets would stop counting.
+                slopes = logits.sub_(log_sum.unsqueeze(1)).exp_().neg_()
+                place, inside = _place(target, part)
+                slopes.scatter_add_(1, place, inside.to(slopes.dtype))
+                slopes *= grad_output.unsqueeze(1)
+                grad_bias[part] = slopes.sum(dim=0)
+                slopes = slopes.to(weight.dtype)
+                grad_weight[part] = slopes.t() @ features
+                grad_input += slopes @ weight[part]
+        return grad_input.to(features.dtype), grad_weight, grad_bias, None

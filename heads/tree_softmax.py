@@ -8,14 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import Cost, Head, HeadOutput, at_least_float32
+from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32, check_sizes
 from heads.clustering import clustered
 from heads.heap import CACHED_SCORES
-from heads.hierarchical import Hierarchical
-from heads.kernels import Pairs, keep_coalesced, pair_dots, pair_scores
+from heads.hierarchical import ALL_NODES_UP_TO, Hierarchical
+from heads.kernels import Pairs, pair_scores, score_pairs
+from heads.options import integer, shown
+from heads.order import where_loaded
 from heads.search import TreeHead
-from heads.softmax import INT64_BYTES
-from heads.trees import Tree, balanced, checked_order, huffman, learned_order, superclass_order
+from heads.transforms import in_func
+from heads.trees import (
+    Tree,
+    balanced,
+    checked_counts,
+    checked_order,
+    huffman,
+    learned_order,
+    superclass_order,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +36,8 @@ if TYPE_CHECKING:
 ROWS_PER_GATHER = 4
 # What stands for a row where there is none: a score of 0, no child, no further piece of a child.
 ZERO_SCORE, NO_CHILD, NO_PIECE = -1, -2, -3
-
-
+# Trees that are made from features and targets.
 FROM_EXAMPLES = ("learned", "clustered")
-"""Trees that are made from features and targets."""
 
 
 def from_examples(
@@ -82,11 +90,21 @@ class TreeSoftmax(TreeHead):
 
     def __init__(self, in_features: int, num_classes: int, tree: Tree, pieces: int = 1) -> None:
         super().__init__(in_features, num_classes)
+        if not isinstance(tree, Tree):
+            raise ValueError(f"tree must be a Tree, got {shown(tree)}")
         if tree.num_classes != num_classes:
             raise ValueError(f"tree must have {num_classes} leaves, got {tree.num_classes}")
-        if pieces < 1:
-            raise ValueError(f"pieces must be at least 1, got {pieces}")
-        self.tree = tree
+        self.pieces = integer("pieces", pieces, 1)
+        tables = _tables(tree, self.pieces)
+        self.rows = nn.Linear(in_features, int((tables[1] >= 0).sum()))
+        self._grow(tree, tables, self.rows.weight.device)
+        self.keep_coalesced()
+
+    def _grow(
+        self, tree: Tree, tables: tuple[Tensor, Tensor, Tensor], device: torch.device
+    ) -> None:
+        """Take over a tree, whose `_tables` these are, and all that follows from it."""
+        self._tree = tree
         self.child_nodes: Tensor
         self.child_rows: Tensor
         self.path_nodes: Tensor
@@ -95,44 +113,78 @@ class TreeSoftmax(TreeHead):
         self.level_slots: Tensor
         self.class_places: Tensor
         self.inner_by_level: Tensor
-        children, rows, slots = _tables(tree, pieces)
+        children, rows, slots = tables
+        num_classes = self.num_classes
         paths = tree.paths().cpu()
         # Inner nodes are counted from 0; one more, whose only child is certain, fills short paths.
         nodes = torch.where(paths[:, 1:] >= 0, paths[:, 1:] - num_classes, len(children) - 1)
         below = paths[:, :-1]
         taken = torch.where(paths[:, 1:] >= 0, slots[below.clamp(min=0)], 0)
-        tables = {"child_nodes": children, "child_rows": rows}
-        tables |= {"path_nodes": nodes, "path_slots": taken}
-        for name, table in tables.items():
-            self.register_buffer(name, table.to(torch.get_default_device()))
         depths = _depths(tree)
         above, within, places, self.level_sizes = _levels(tree, depths, slots, rows.size(1))
-        levels = {"level_parents": above, "level_slots": within, "class_places": places}
-        # The inner nodes, counted from 0, from the root down.
-        levels["inner_by_level"] = depths[num_classes:].argsort(stable=True)
         self.inner_sizes = torch.bincount(depths[num_classes:]).tolist()
-        for name, table in levels.items():
-            self.register_buffer(name, table.to(torch.get_default_device()), persistent=False)
+        for name, table in (
+            ("child_nodes", children),
+            ("child_rows", rows),
+            ("path_nodes", nodes),
+            ("path_slots", taken),
+            ("level_parents", above),
+            ("level_slots", within),
+            ("class_places", places),
+            # The inner nodes, counted from 0, from the root down.
+            ("inner_by_level", depths[num_classes:].argsort(stable=True)),
+        ):
+            self.register_buffer(name, table.to(device), persistent=False)
         self.scored = (rows >= 0).sum(dim=(1, 2))[nodes].sum(dim=1)
-        self.rows = nn.Linear(in_features, int((rows >= 0).sum()))
         self.depth = nodes.size(1)
         self.inner_nodes = self.rows.out_features // rows[0].numel()
         widest = self.depth * rows[0].numel()
-        self.all_rows = ROWS_PER_GATHER * widest >= self.rows.out_features or num_classes <= 256
-        if not self.all_rows:
-            keep_coalesced(self.rows.weight)
-            keep_coalesced(self.rows.bias)
+        gathering_pays = ROWS_PER_GATHER * widest < self.rows.out_features
+        self.all_rows = num_classes <= ALL_NODES_UP_TO or not gathering_pays
+
+    @property
+    def tree(self) -> Tree:
+        """The tree."""
+        return self._tree
+
+    @property
+    def row_sparse(self) -> bool:
+        """Where paths are gathered, and not all rows scored."""
+        return not self.all_rows
+
+    def get_extra_state(self) -> Tensor:
+        """The tree's `parents`."""
+        return self._tree.parents.clone()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over the tree of a saved head, before its parameters are loaded.
+
+        Raises:
+            ValueError: a tree over other classes, or with another number of rows.
+        """
+        tree = Tree(state.cpu(), self.num_classes)
+        tables = _tables(tree, self.pieces)
+        rows, expected = int((tables[1] >= 0).sum()), self.rows.out_features
+        if rows != expected:
+            raise ValueError(
+                f"the saved head's tree has {rows} rows where this head's has {expected}; "
+                f"build the head on that tree, with its pieces, to load it"
+            )
+        was_sparse = self.row_sparse
+        self._grow(tree, tables, where_loaded(self, state))
+        if self.row_sparse and not was_sparse:
+            self.keep_coalesced()
 
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
-        self.check_input(input)
-        self.check_target(input, target)
+        features = self.checked_input(input)
+        self.check_target(features, target)
         nodes = self.path_nodes[target]
         rows = self.child_rows[nodes]
-        if self.all_rows:
-            scores = self.rows(input).gather(1, rows.clamp(min=0).flatten(1)).view(rows.shape)
+        if self.all_rows or in_func():
+            scores = self.rows(features).gather(1, rows.clamp(min=0).flatten(1)).view(rows.shape)
         else:
-            scores = self._gathered(input, rows)
+            scores = self._gathered(features, rows)
         decisions = _softmax_over_children(scores, rows)
         output = decisions.gather(2, self.path_slots[target].unsqueeze(2)).sum(dim=(1, 2))
         return HeadOutput(output, -output.mean())
@@ -149,9 +201,9 @@ class TreeSoftmax(TreeHead):
 
     def log_prob(self, input: Tensor) -> Tensor:
         """Log-probability of every class: (N, in_features) -> (N, num_classes)."""
-        self.check_input(input)
         # A column per sample: what is picked out of the tree then lies side by side.
-        scores = self.rows(input).t().contiguous()[self.child_rows.clamp(min=0)]
+        columns = at_least_float32(self.rows(self.checked_input(input))).t().contiguous()
+        scores = columns[self.child_rows.clamp(min=0)]
         decisions = _softmax_over_children(scores, self.child_rows.unsqueeze(3), dim=1)
         decisions = decisions.flatten(0, 1)
         level, levels = torch.zeros_like(decisions[:1]), []
@@ -171,7 +223,7 @@ class TreeSoftmax(TreeHead):
         From the root down, a cache's worth of nodes at a time; of the leaves only the best is kept.
         """
         weight, bias = self.rows.weight, self.rows.bias
-        features, samples = input.to(weight.dtype).t(), len(input)
+        features, samples = self.checked_input(input).t(), len(input)
         _, branching, pieces = self.child_rows.shape
         reached = at_least_float32(weight.new_zeros(len(self.child_rows), samples))
         best = torch.full_like(reached[0], -torch.inf)
@@ -198,17 +250,16 @@ class TreeSoftmax(TreeHead):
     def descent(self, input: Tensor) -> Descent:
         """This head's tree, as the search wants it."""
         weight, bias = self.rows.weight, self.rows.bias
-        features = input.to(weight.dtype)
 
         def expand(samples: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
             rows = self.child_rows[nodes - self.num_classes]
             clamped = rows.clamp(min=0).flatten()
             owners = samples.repeat_interleave(rows[0].numel())
-            scores = pair_dots(features, weight, clamped, owners) + bias[clamped]
+            scores = score_pairs(input, weight, bias, clamped, owners)
             decisions = _softmax_over_children(scores.view(rows.shape), rows)
             return self.child_nodes[nodes - self.num_classes], decisions
 
-        root = int((self.tree.parents == -1).nonzero())
+        root = int((self._tree.parents == -1).nonzero())
         roots = torch.full((len(input),), root, device=input.device)
         return expand, lambda nodes: nodes < self.num_classes, lambda nodes: nodes, roots
 
@@ -370,7 +421,7 @@ def on_tree(
     counts: Sequence[float] | Tensor | None = None,
     examples: tuple[Tensor, Tensor] | None = None,
     pieces: int = 1,
-) -> Head:
+) -> TreeHead:
     """Hierarchical softmax on the tree asked for: `Hierarchical` where it fits, else `TreeSoftmax`.
 
     Args:
@@ -387,6 +438,7 @@ def on_tree(
     Raises:
         ValueError: as `Head`; an unknown tree, or one without what it is made from.
     """
+    check_sizes(in_features, num_classes)
     name = tree if isinstance(tree, str) else ""
     for needs, given, option in (
         (("huffman",), counts, "counts"),
@@ -395,14 +447,17 @@ def on_tree(
         if (given is not None) != (name in needs):
             trees = " or ".join(f"tree={tree!r}" for tree in needs)
             raise ValueError(f"{trees} and the option {option!r} need each other")
+    if not isinstance(tree, Tree):
+        branching = integer("branching", branching, 2, num_classes, "num_classes")
     if examples is not None:
+        if not isinstance(examples, tuple | list) or len(examples) != 2:
+            raise ValueError("examples must be two tensors, features (M, d) and targets (M,)")
         tree = from_examples(name, *examples, num_classes, branching)
     if isinstance(tree, Tree):
         return TreeSoftmax(in_features, num_classes, tree, pieces)
     if counts is not None:
-        if len(counts) != num_classes:
-            raise ValueError(f"counts must be {num_classes} numbers, got {len(counts)}")
-        return TreeSoftmax(in_features, num_classes, huffman(counts, branching), pieces)
+        weights = checked_counts(counts, num_classes)
+        return TreeSoftmax(in_features, num_classes, huffman(weights, branching), pieces)
     order: Tensor | None
     if not isinstance(tree, str):
         order = checked_order(tree, num_classes)
@@ -417,7 +472,7 @@ def on_tree(
             f"unknown tree {tree!r}; trees are: balanced, huffman, superclass, learned, clustered, "
             f"a Tree, or a permutation of the classes"
         )
-    if (branching == 2 and pieces == 1) or num_classes < 2:
+    if branching == 2 and integer("pieces", pieces, 1) == 1:
         return Hierarchical(in_features, num_classes, order)
     shape = balanced(num_classes, branching, order)
     return TreeSoftmax(in_features, num_classes, shape, pieces)

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from heads.options import integer, shown
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# What a permutation or a count may come as; a bool is none.
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 # The superclass of each of CIFAR-100's classes, in the data set's own (alphabetical) order.
 CIFAR100_SUPERCLASSES = (
@@ -39,9 +44,11 @@ class Tree:
     num_classes: int
 
     def __post_init__(self) -> None:
-        parents, nodes = self.parents, self.parents.numel()
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {self.num_classes}")
+        parents = self.parents
+        integer("num_classes", self.num_classes, 2)
+        if not isinstance(parents, Tensor):
+            raise ValueError(f"parents must be a tensor, got {shown(parents)}")
+        nodes = parents.numel()
         if parents.dtype != torch.int64 or parents.dim() != 1 or nodes <= self.num_classes:
             raise ValueError(
                 f"parents must be a vector of int64, longer than num_classes "
@@ -114,8 +121,7 @@ def balanced(num_classes: int, branching: int = 2, order: Tensor | None = None) 
         branching: children of a node, in 2..n; n makes the tree flat.
         order: the classes in the order of the heap's leaves, (n,); by default 0..n-1.
     """
-    if not 2 <= branching <= num_classes:
-        raise ValueError(f"branching must be in 2..{num_classes} (num_classes), got {branching}")
+    integer("branching", branching, 2, integer("num_classes", num_classes, 2), "num_classes")
     inner = -(-(num_classes - 1) // (branching - 1))
     if order is None:
         order = torch.arange(num_classes, device="cpu")
@@ -137,10 +143,9 @@ def huffman(counts: Sequence[float] | Tensor, branching: int = 2) -> Tree:
     Source: Huffman, "A Method for the Construction of Minimum-Redundancy Codes", 1952. With a
     branching above 2, the first merge takes just so many nodes that all later ones are full.
     """
-    weights = checked_counts(counts, len(counts))
+    weights = checked_counts(counts)
     num_classes = len(weights)
-    if not 2 <= branching <= num_classes:
-        raise ValueError(f"branching must be in 2..{num_classes} (num_classes), got {branching}")
+    integer("branching", branching, 2, num_classes, "num_classes")
     parents = [-1] * num_classes
     heap = [(weight, node) for node, weight in enumerate(weights.tolist())]
     heapq.heapify(heap)
@@ -174,7 +179,7 @@ def learned_order(features: Tensor, targets: Tensor, num_classes: int) -> Tensor
     Returns:
         The classes in the order of the heap's leaves, (n,).
     """
-    check_examples(features, targets)
+    check_examples(features, targets, integer("num_classes", num_classes, 2))
     sums = torch.zeros(num_classes, features.size(1), dtype=torch.float64)
     sums.index_add_(0, targets.cpu(), features.detach().cpu().double())
     counts = torch.bincount(targets.cpu(), minlength=num_classes).clamp(min=1)
@@ -208,24 +213,47 @@ def learned_order(features: Tensor, targets: Tensor, num_classes: int) -> Tensor
 
 def checked_order(order: Sequence[int] | Tensor, num_classes: int) -> Tensor:
     """`order` as a tensor, (num_classes,); a `ValueError` unless it is a permutation."""
-    tensor = torch.as_tensor(order, dtype=torch.int64)
-    if tensor.shape != (num_classes,) or not torch.equal(
-        tensor.sort().values, torch.arange(num_classes)
+    tensor = _as_tensor(order)
+    if (
+        tensor is None
+        or tensor.dtype not in INTEGERS
+        or tensor.shape != (num_classes,)
+        or not torch.equal(
+            tensor.cpu().long().sort().values, torch.arange(num_classes, device="cpu")
+        )
     ):
         raise ValueError(f"order must be a permutation of the classes 0..{num_classes - 1}")
-    return tensor
+    return tensor.long()
 
 
-def checked_counts(counts: Sequence[float] | Tensor, num_classes: int) -> Tensor:
-    """`counts` as a tensor, (num_classes,); a `ValueError` unless all are at least 0."""
-    weights = torch.as_tensor(counts, dtype=torch.float64)
-    if weights.shape != (num_classes,) or bool((weights < 0).any()):
-        raise ValueError(f"counts must be {num_classes} numbers, each at least 0")
-    return weights
+def checked_counts(counts: Sequence[float] | Tensor, num_classes: int | None = None) -> Tensor:
+    """`counts` as a tensor of float64 on the CPU, (num_classes,).
+
+    Raises:
+        ValueError: they are not so many (by default: at least 2) numbers, finite and at least 0.
+    """
+    tensor = _as_tensor(counts)
+    if tensor is not None and tensor.dim() == 1 and num_classes in (None, len(tensor)):
+        weights = tensor.cpu().double()
+        real = tensor.is_floating_point() or tensor.dtype in INTEGERS
+        if real and len(weights) > 1 and bool((weights.isfinite() & (weights >= 0)).all()):
+            return weights
+    many = "at least 2" if num_classes is None else num_classes
+    raise ValueError(f"counts must be {many} numbers, each finite and at least 0")
 
 
-def check_examples(features: Tensor, targets: Tensor) -> None:
-    """Raise a `ValueError` unless `features` is (M, d), finite, and `targets` (M,) of int64."""
+def _as_tensor(values: Sequence[float] | Tensor) -> Tensor | None:
+    """`values` as torch reads them; None where it cannot."""
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+
+
+def check_examples(features: Tensor, targets: Tensor, num_classes: int) -> None:
+    """Raise a `ValueError` unless `features` is (M, d), finite, and `targets` (M,), classes."""
+    if not (isinstance(features, Tensor) and isinstance(targets, Tensor)):
+        raise ValueError("examples must be two tensors, features (M, d) and targets (M,)")
     if features.dim() != 2 or targets.shape != features.shape[:1] or targets.dtype != torch.int64:
         raise ValueError(
             f"features must be (N, d) and targets (N,) int64, got {tuple(features.shape)} and "
@@ -233,3 +261,7 @@ def check_examples(features: Tensor, targets: Tensor) -> None:
         )
     if not features.isfinite().all():
         raise ValueError("features must be finite to learn a tree from")
+    if bool(((targets < 0) | (targets >= num_classes)).any()):
+        raise ValueError(
+            f"targets must be in [0, {num_classes}) (num_classes) to learn a tree from"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from heads.base import check_sizes
 from heads.tree_softmax import TreeSoftmax
 from heads.trees import balanced
 
@@ -31,5 +32,5 @@ class TwoLevel(TreeSoftmax):
     """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
-        n = max(2, num_classes)  # `Head` refuses less, with a better message
-        super().__init__(in_features, num_classes, balanced(n, max(2, math.isqrt(n - 1) + 1)))
+        _, n = check_sizes(in_features, num_classes)
+        super().__init__(in_features, n, balanced(n, max(2, math.isqrt(n - 1) + 1)))

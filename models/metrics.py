@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
 from reports.results import Metrics
@@ -17,6 +16,9 @@ def measure(targets: Tensor, ranked: Tensor, num_classes: int) -> Metrics:
             first five, or at all where there are fewer.
         num_classes: number of classes.
     """
+    # Imported here: with what it brings along it takes as long to import as torch.
+    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
     truth, ranks = targets.cpu().numpy(), ranked.cpu().numpy()
     predicted = ranks[:, 0]
     labels = range(num_classes)

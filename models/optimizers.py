@@ -28,9 +28,8 @@ def build_optimizer(
         ValueError: the head's gradients are not what this optimizer can use.
     """
     _check(model.head, config)
-    if hasattr(model.head, "learning_rate"):  # a head that makes the optimizer's step itself
-        fused: Any = model.head
-        fused.learning_rate = config.learning_rate
+    if model.head.learning_rate is not None:  # the head makes the optimizer's step itself
+        model.head.learning_rate = config.learning_rate
     options: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if capturable:
         options["lr"] = torch.tensor(config.learning_rate, device=config.device)

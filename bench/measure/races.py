@@ -180,7 +180,7 @@ def scores(call: Callable[[], object], samples: int, in_features: int) -> float:
 def _chosen_dots(
     input: Any, weight: Any, rows: Any, *_: Any, out_shape: Any = None, **__: Any
 ) -> int:
-    """Floating-point operations of `heads.kernels.pair_dots`, from the shapes of its arguments."""
+    """Floating-point operations of `heads.kernels.score_pairs`, from the shapes it is given."""
     return int(2 * rows[0] * weight[1])
 
 

@@ -57,9 +57,8 @@ class Workload:
             else:
                 # Inside a network, a head also passes a gradient on to the layer below.
                 self.input = torch.randn(cell.batch, cell.features, dtype=dtype, requires_grad=True)
-        head: Any = self.head
-        if hasattr(head, "learning_rate"):  # a head that makes the optimizer's step itself
-            head.learning_rate = 0.0
+        if isinstance(self.head, heads.Head) and self.head.learning_rate is not None:
+            self.head.learning_rate = 0.0  # the head makes the optimizer's step itself
         self.parameters = list(self.module.parameters())
         self.optimizer = torch.optim.SGD(self.parameters, lr=0.0)
         self._next_target = cycle(self.targets)

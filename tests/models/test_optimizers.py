@@ -65,8 +65,19 @@ def test_a_row_sparse_gradient_is_refused_where_it_does_not_go(
 def test_momentum_takes_row_sparse_gradients(tiny: Dataset) -> None:
     config = replace(CONFIG, head="hierarchical", momentum=0.9)
     model = build_model(config, 1000)
-    optimizer = build_optimizer(model, config)
-    training_step(model, optimizer, *tiny.train.batch(torch.arange(8)))
+    dense_config = replace(config, head="hierarchical-dense")
+    dense = build_model(dense_config, 1000)
+    dense.load_state_dict(model.state_dict())
+    optimizer, reference = build_optimizer(model, config), build_optimizer(dense, dense_config)
+    assert gradient_of(model.head) == "row-sparse"
+    assert gradient_of(dense.head) == "dense"
+    # The second step is one of momentum alone for the rows that its batch does not touch.
+    for start in (0, 8, 16):
+        batch = tiny.train.batch(torch.arange(start, start + 8))
+        training_step(model, optimizer, *batch)
+        training_step(dense, reference, *batch)
+    for ours, theirs in zip(model.parameters(), dense.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.skipif("hierarchical-fused" not in heads.names(), reason="needs numba")
