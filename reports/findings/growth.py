@@ -92,7 +92,7 @@ def order(sizes: Sequence[float], values: Sequence[float | None]) -> Order | Non
     # What rounding leaves a linear sum off is no reason to call its upper half n log n.
     for models, misfit, drop in (
         (slow, strict, droppable),
-        (fast, strict, 0),
+        (fast, strict, min(0, droppable)),
         (slow, loose, droppable),
         (fast, loose, droppable),
     ):
@@ -223,4 +223,6 @@ def reading(growth: Growth) -> str:
             )
         else:
             said.append("Counts and clock agree." if work == moved else "The clock agrees.")
+        if time.warning:
+            said.append(f"{time.warning}.")
     return " ".join(said)

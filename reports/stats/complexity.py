@@ -209,6 +209,7 @@ class Verdict:
         curve: the most probable curve, named or not.
         reason: why the verdict is inconclusive; otherwise what supports it.
         set_aside: sizes far off every curve, not used.
+        warning: what else could have made so small a growth, or "".
     """
 
     model: str
@@ -217,6 +218,7 @@ class Verdict:
     curve: Curve
     reason: str
     set_aside: tuple[float, ...] = ()
+    warning: str = ""
 
 
 def growth(model: str, n: Array, power: float = 1.0) -> Array:
@@ -280,6 +282,7 @@ def classify(
         curve=fits.curve(flat, np.random.default_rng(seed)),
         reason=reason,
         set_aside=tuple(sorted(set(n.tolist()) - set(fits.n.tolist()))),
+        warning=_warning(fits) if model not in ("inconclusive", MODELS[0]) else "",
     )
 
 
@@ -311,9 +314,14 @@ def _verdict(fits: _Fits, exponent: Interval, scatter: float) -> tuple[str, str]
     if open_ or (steep and fits.linear < CLEARLY):
         return "inconclusive", _undecided(fits, exponent)
     said = f"{n.size} sizes, missed by {fits.error:.1%} on average{fits.beside}"
-    if (grown := fits.growth(0.5)) < SMALL:
-        said += f"; it grows by {grown:.0%} only, of which a drift with the sizes may be a part"
     return f"O(n^{exponent.estimate:.1f})" if best == POWER else best, said
+
+
+def _warning(fits: _Fits) -> str:
+    """Nothing measured in one order of sizes can part a small growth from drift with the sizes."""
+    if (grown := fits.growth(0.5)) >= SMALL:
+        return ""
+    return f"It grows by {grown:.0%} only: drift of the machine with the sizes may be a part of it"
 
 
 def _undecided(fits: _Fits, exponent: Interval) -> str:
