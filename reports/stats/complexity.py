@@ -45,16 +45,16 @@ PRIOR: Final[Mapping[str, float]] = MappingProxyType(
 )
 """How probable each growth is before anything was measured."""
 
-EXPECTED: Final = 0.5
+EXPECTED: Final = 0.65
 """The share of that belief which moves to what was counted, where something was."""
 
 STEP: Final = 5.0
 """How much more a class may cost outside the caches, where the machine's own were not measured."""
 
-CONFIDENT: Final = 0.7
+CONFIDENT: Final = 0.8
 # From this probability on, a growth is named among those that cannot be told apart.
 RIVAL: Final = 0.03
-SURER: Final[Mapping[str, float]] = MappingProxyType({"O(n log n)": 0.95, POWER: 0.9})
+SURER: Final[Mapping[str, float]] = MappingProxyType({"O(n log n)": 0.97, POWER: 0.9})
 """Steps of a linear cost imitate these: of curves that look so, too many are linear."""
 
 CLEARLY: Final = 0.5
@@ -254,7 +254,7 @@ def classify(
         samples: for each point a 1-D array of seconds (or bytes, or counted operations): the rounds
             of all its passes together.
         seed: of the curves that an interval is drawn from; nothing else depends on it.
-        expected: growths that were counted, of `MODELS`; half of the belief goes to them.
+        expected: growths that were counted, of `MODELS`; EXPECTED of the belief goes to them.
         step: how many times as much a class may cost outside the caches as inside, at most.
 
     Raises:
