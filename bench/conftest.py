@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
@@ -13,18 +14,22 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import items, options
+from bench import interrupts, items, options
 from bench.cells import Visit
 from bench.display import Display, real_console
 from bench.machine.clock import timer_of
 from bench.measure.stopwatch import Bounds, Stopwatch
 from bench.session import Session
 from models.data import DataError
+from reports import terminal
 from reports.results import ResultsError, RunFolder, locate
 from reports.results.folder import create
 
 SESSION = pytest.StashKey[Session]()
 """Where hooks find what is measured."""
+
+PYTEST = pytest.StashKey[pytest.Session]()
+"""Where the last hook, which is not given it, finds what holds the exit status."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,10 +46,15 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--benchmark-disable and --benchmark-skip leave nothing to measure")
     if config.option.benchmark_cprofile:
         raise pytest.UsageError("--benchmark-cprofile: see the traces of a run instead")
+    options.check_benchmark(config.getoption)
+    terminal.ready()
+    signals = ExitStack()
+    signals.enter_context(interrupts.like_ctrl_c())
+    config.add_cleanup(signals.close)
     try:
         config.stash[SESSION] = session = open_session(config)
-    except (ResultsError, DataError) as error:
-        raise pytest.UsageError(str(error)) from error
+    except (ResultsError, DataError, OSError) as error:
+        raise pytest.UsageError(terminal.printable(str(error))) from None
     if config.option.benchmark_json is None:
         config.option.benchmark_json = session.run.new_benchmark_json()
     if session.plan.device.startswith("cuda"):
@@ -142,12 +152,41 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
     return None
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Take the display away and close the run's facts."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """End the run where the disk is full: nothing that follows could be kept either."""
+    try:
+        return (yield)
+    except OSError as error:
+        if error.errno not in interrupts.FULL:
+            raise
+        session = item.config.stash[SESSION]
+        pytest.exit(session.unwritten(error), returncode=int(pytest.ExitCode.INTERNAL_ERROR))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
+    """Take the display away, close the run's facts, and have pytest-benchmark write its JSON."""
     shared = session.config.stash[SESSION]
+    session.config.stash[PYTEST] = session
     shared.display.stop()
     if shared.run.has_results:
-        shared.logbook.close(complete=exitstatus != pytest.ExitCode.INTERRUPTED)
+        with _kept(session):
+            ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+            shared.logbook.close(complete=ended)
+    with _kept(session):
+        yield
+
+
+@contextmanager
+def _kept(session: pytest.Session) -> Iterator[None]:
+    """Say in a line what could not be written in this block, and let the exit status tell."""
+    try:
+        yield
+    except OSError as error:
+        shared = session.config.stash[SESSION]
+        shared.display.say(shared.unwritten(error), style="bold red")
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
 
 def pytest_benchmark_update_machine_info(
@@ -157,11 +196,26 @@ def pytest_benchmark_update_machine_info(
     machine_info["headbench"] = config.stash[SESSION].run.read_facts()["machine"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_benchmark_generate_json(benchmarks: list[Any]) -> None:
+    """Leave out what was interrupted before its first round: it has no statistics to be written."""
+    benchmarks[:] = filter(None, benchmarks)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Render the report of whatever was measured, as `tox -e report` would."""
+    """Render the report of whatever was measured, as `tox -e report` would.
+
+    A run that ended well, but whose report did not, has not ended well.
+    """
     session = config.stash.get(SESSION, None)
     if session is None or not session.run.has_results:
         return
     sys.stdout.flush()  # pytest's last lines come before the report's first
-    subprocess.run([sys.executable, "-m", "reports", str(session.run.path)], check=False)
+    command = [sys.executable, "-m", "reports", str(session.run.path)]
+    try:
+        rendered = subprocess.run(command, check=False).returncode
+    except KeyboardInterrupt:
+        rendered = int(pytest.ExitCode.INTERRUPTED)
+    if rendered and (asked := config.stash.get(PYTEST, None)) and not asked.exitstatus:
+        asked.exitstatus = rendered

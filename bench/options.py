@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +19,7 @@ from bench.cells import SWEEPS, Sweep
 from models import variants
 from models.config import TrainingConfig
 from models.data import Dataset, load, root, stand_in
+from reports.arguments import MOST_SEED, number, several, shown, whole
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,29 @@ OVERRIDES = (
 )  # fmt: skip
 """Options that replace the field of the same name of the sweep."""
 
+MOST_CLASSES = 2**31 - 1
+"""What an index of 32 bits reaches; twenty times the largest output published so far."""
+
+MOST_VISITS = 200_000
+"""Of a run, all passes together: some days, and as many as a report can hold."""
+
+THREADS = max(16, 4 * (os.cpu_count() or 1))
+"""More would not be faster, and OpenMP ends the process where it cannot start them."""
+
+JOBS, SEEDS, EPOCHS, IMAGES = 256, 1_000, 10_000, 10**9
+"""At most; whoever needs more has mistyped."""
+
+BENCHMARK: dict[str, Callable[[str], float]] = {
+    "max_time": number(1e-6, 3_600),
+    "min_time": number(1e-9, 60),
+    "min_rounds": whole(1, 1_000_000),
+    "precision": number(0, 1, inside=True),
+    "confidence": number(0, 1, inside=True),
+    "calibration_precision": whole(1, 1_000_000),
+    "warmup_iterations": whole(0, 1_000_000),
+}
+"""pytest-benchmark's own options that bound a measurement; it takes nan and inf for seconds."""
+
 
 def add_to(parser: pytest.Parser) -> None:
     """Declare headbench's options beside pytest's own."""
@@ -125,26 +151,26 @@ def add_to(parser: pytest.Parser) -> None:
         help=f"variants to train, of: {', '.join(variants.names())}; any head's name is one too; "
         "none trains nothing",
     )
-    for flag, least, text in (
-        ("--classes", 2, "class counts of the isolated heads"),
-        ("--batches", 1, "batch sizes"),
-        ("--model-classes", 2, "class counts of the heads inside TinyVGG"),
+    for flag, low, high, text in (
+        ("--classes", 2, MOST_CLASSES, "class counts of the isolated heads"),
+        ("--batches", 1, 2**24, "batch sizes"),
+        ("--model-classes", 2, MOST_CLASSES, "class counts of the heads inside TinyVGG"),
     ):
-        add(flag, type=_list_of(whole(least)), metavar="N,...", help=text)
-    for flag, least, text in (
-        ("--features", 1, "width of the isolated heads' input"),
-        ("--passes", 1, "times the whole grid is measured"),
-        ("--epochs", 0, "epochs of each training; 0 trains nothing"),
-        ("--train-images", 1, "train on this many images only"),
-        ("--seeds", 1, "trainings of each variant, from --seed on"),
-        ("--channels", 1, "width of TinyVGG's convolutions in training"),
-        ("--patience", 1, "end a training after so many epochs without a lower training loss"),
-        ("--threads", 1, "CPU threads (default: as torch chooses)"),
+        add(flag, type=_ascending(whole(low, high)), metavar="N,...", help=text)
+    for flag, low, high, text in (
+        ("--features", 1, 2**20, "width of the isolated heads' input"),
+        ("--passes", 1, 1_000, "times the whole grid is measured"),
+        ("--epochs", 0, EPOCHS, "epochs of each training; 0 trains nothing"),
+        ("--train-images", 1, IMAGES, "train on this many images only"),
+        ("--seeds", 1, SEEDS, "trainings of each variant, from --seed on"),
+        ("--channels", 1, 1_024, "width of TinyVGG's convolutions in training"),
+        ("--patience", 1, EPOCHS, "end a training after so many epochs without a lower loss"),
+        ("--threads", 1, THREADS, "CPU threads (default: as torch chooses)"),
     ):
-        add(flag, type=whole(least), metavar="N", help=text)
-    add("--seed", type=whole(0), default=0, help="of order, data and training (%(default)s)")
+        add(flag, type=whole(low, high), metavar="N", help=text)
+    add("--seed", type=whole(0, MOST_SEED), default=0, help="of order, data, training (0)")
     add("--device", type=device, default="cpu", help="cpu, cuda or cuda:N (%(default)s)")
-    add("--jobs", type=whole(1), default=1, metavar="N", help="trainings at once (%(default)s)")
+    add("--jobs", type=whole(1, JOBS), default=1, metavar="N", help="trainings at once (1)")
     add(
         "--data",
         metavar="DIR",
@@ -159,6 +185,9 @@ def plan(option: Callable[[str], Any]) -> Plan:
 
     Args:
         option: gives an option's value, as `pytest.Config.getoption` does.
+
+    Raises:
+        pytest.UsageError: together, the options ask for more than can be measured.
     """
     overrides = {name: value for name in OVERRIDES if (value := option(name)) is not None}
     if "heads" in overrides:
@@ -167,9 +196,15 @@ def plan(option: Callable[[str], Any]) -> Plan:
             own = tuple(name for name in overrides["heads"] if name not in peers.names())
             overrides.setdefault("trained", own)
     folder = root(option("data"))
+    sweep = replace(SWEEPS[option("sweep")], **overrides)
+    if (asked := _visits(sweep)) > MOST_VISITS:
+        raise pytest.UsageError(
+            f"heads, classes, batches and passes make {asked:,} visits, expected at most "
+            f"{MOST_VISITS:,}: ask for fewer of them"
+        )
     return Plan(
         name=option("sweep"),
-        sweep=replace(SWEEPS[option("sweep")], **overrides),
+        sweep=sweep,
         seed=option("seed"),
         device=option("device"),
         threads=option("threads") or torch.get_num_threads(),
@@ -178,27 +213,38 @@ def plan(option: Callable[[str], Any]) -> Plan:
     )
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """Parse a whole number of at least so much."""
+def check_benchmark(option: Callable[[str], Any]) -> None:
+    """Hold pytest-benchmark's own options to a range.
 
-    def parse(given: str) -> int:
-        try:
-            value = int(given)
-        except ValueError:
-            raise ArgumentTypeError(f"expected a whole number, got {given!r}") from None
-        if value < least:
-            raise ArgumentTypeError(f"must be at least {least}, got {value}")
-        return value
-
-    return parse
-
-
-def _list_of(parse: Callable[[str], int]) -> Callable[[str], tuple[int, ...]]:
-    return lambda given: tuple(sorted({parse(part) for part in given.split(",")}))
+    Raises:
+        pytest.UsageError: one is out of its range.
+    """
+    for name, read in BENCHMARK.items():
+        if (value := option(f"benchmark_{name}")) is not None:
+            try:
+                read(str(value))
+            except ArgumentTypeError as error:
+                flag = name.replace("_", "-")
+                raise pytest.UsageError(f"argument --benchmark-{flag}: {error}") from None
 
 
-def _names(given: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in given.split(",")))
+def _visits(sweep: Sweep) -> int:
+    """How often a cell is measured, or one more for each of the A/A pair."""
+    cells = len(sweep.phases) * len(sweep.classes) + len(sweep.model_classes)
+    return sweep.passes * len(sweep.batches) * len(sweep.heads) * cells
+
+
+def _ascending(read: Callable[[str], int]) -> Callable[[str], tuple[int, ...]]:
+    return lambda given: tuple(sorted(several(read)(given)))
+
+
+def _named(given: str) -> str:
+    if not given:
+        raise ArgumentTypeError("expected names parted by commas, got an empty one")
+    return given
+
+
+_names = several(_named)
 
 
 def _variants(given: str) -> tuple[str, ...]:
@@ -217,18 +263,15 @@ def _heads(given: str) -> tuple[str, ...]:
     for name in chosen:
         if name not in (*heads.names(), *peers.names()):
             known = ", ".join((*heads.names(), *peers.names()))
-            raise ArgumentTypeError(f"no head called {name!r}; there are: {known}")
+            raise ArgumentTypeError(f"no head called {shown(name)}; there are: {known}")
     return chosen
 
 
 def device(given: str) -> str:
     """Parse a device that torch has."""
-    try:
-        found = torch.device(given)
-    except RuntimeError:
-        found = torch.device("meta")
-    if found.type not in ("cpu", "cuda"):
-        raise ArgumentTypeError(f"must be cpu, cuda or cuda:N, got {given!r}")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", given):
+        raise ArgumentTypeError(f"must be cpu, cuda or cuda:N, got {shown(given)}")
+    found = torch.device(given)
     seen = torch.cuda.device_count()
     if found.type == "cuda" and (found.index or 0) >= seen:
         raise ArgumentTypeError(

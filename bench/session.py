@@ -74,6 +74,8 @@ class Session:
         except pytest.skip.Exception as skipped:
             status, reason = "skipped", str(skipped)
             raise
+        except pytest.exit.Exception:  # the disk is full: nothing of this cell is known
+            raise
         except Exception as error:
             self.subject.forget()
             reason = _one_line(error)
@@ -91,7 +93,10 @@ class Session:
     def _begin_attempt(self, what: str) -> None:
         """Note what runs, so that a cell that kills the process does not kill every resumed one."""
         attempts = self._attempts.get(what, 0) + 1
-        self.run.write_attempt(what, attempts)
+        try:
+            self.run.write_attempt(what, attempts)
+        except OSError as error:
+            pytest.exit(self.unwritten(error), returncode=int(pytest.ExitCode.INTERNAL_ERROR))
         if attempts > ATTEMPTS:
             raise KilledError(
                 f"the process was killed {ATTEMPTS} times while measuring this cell, "
@@ -102,11 +107,15 @@ class Session:
         try:
             self._journal.append(entry)
         except OSError as error:
-            pytest.exit(
-                f"cannot write to {self.run.path} ({error.strerror}). What was measured before is "
-                f"safe; make room, then: tox -e bench -- --resume {self.run.path.name}",
-                returncode=int(pytest.ExitCode.INTERNAL_ERROR),
-            )
+            pytest.exit(self.unwritten(error), returncode=int(pytest.ExitCode.INTERNAL_ERROR))
+
+    def unwritten(self, error: OSError) -> str:
+        """What to do about a disk that took no more, in a line."""
+        return (
+            f"cannot write {error.filename or f'to {self.run.path}'} ({error.strerror}). What was "
+            "measured before is safe; make room, then: tox -e bench -- --resume "
+            f"{self.run.path.name}"
+        )
 
 
 def _one_line(error: Exception) -> str:

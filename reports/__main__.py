@@ -2,50 +2,87 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from reports import summary
-from reports.findings.findings import find
+from reports import summary, terminal
+from reports.arguments import Parser
+from reports.findings.findings import Findings, find
 from reports.findings.side_by_side import LETTERS
 from reports.page import html
 from reports.page.figures import drawing
 from reports.page.stills import stills
 from reports.results import ResultsError, load, locate
+from reports.results.files import write_whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render, print the summaries, and return the exit status."""
+    """Render, print the summaries, and return the exit status.
+
+    A run that cannot be reported keeps none of the others from it; the status is 2 then.
+    """
     asked = _parser().parse_args(arguments)
+    status = 0
+    folders: list[Path] = []
+    for run in asked.runs or ["latest"]:
+        try:
+            folders.append(locate(run, asked.results))
+        except (ResultsError, OSError) as error:
+            terminal.error(error)
+            status = 2
     try:
-        folders = _distinct([locate(run, asked.results) for run in asked.runs or ["latest"]])
-        runs = []
-        for folder in folders:
-            findings = find(load(folder))
-            page = asked.output / f"{findings.run.name}.html"
-            _write(page, html.render(findings))
-            if asked.figure:
-                for name, figure in stills(findings).items():
-                    drawing.save(figure, page.with_stem(f"{page.stem}{name}"))
-            summary.show(findings, page)
-            runs.append(findings)
-        if len(runs) > 1:
-            title = _title([findings.run.name for findings in runs])
-            own = [f"{quote(findings.run.name)}.html" for findings in runs]
-            page = asked.output / f"{title}.html"
-            _write(page, html.render_side_by_side(runs, own, title))
-            print(f"side by side: {page}")
+        _check_distinct(folders)
     except ResultsError as error:
-        print(f"error: {error}", file=sys.stderr)
+        terminal.error(error)
         return 2
-    return 0
+    runs = []
+    for folder in folders:
+        try:
+            runs.append(_report(folder, asked.output, asked.figure))
+        except (ResultsError, OSError) as error:
+            terminal.error(error)
+            status = 2
+    if len(runs) > 1:
+        try:
+            page = _side_by_side(runs, asked.output)
+            terminal.say(terminal.console(), f"side by side: {page}", copied=True)
+        except (ResultsError, OSError) as error:
+            terminal.error(error)
+            status = 2
+    return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
+def _report(folder: Path, output: Path, figure: bool) -> Findings:
+    """The page of one run, its figures if asked for, and its summary."""
+    findings = find(load(folder))
+    page = output / f"{findings.run.name}.html"
+    _write(page, html.render(findings))
+    if figure:
+        for name, still in stills(findings).items():
+            path = page.with_stem(f"{page.stem}{name}")
+            try:
+                drawing.save(still, path)
+            except OSError as error:
+                raise _unwritten(path, error) from None
+    summary.show(findings, page)
+    return findings
+
+
+def _side_by_side(runs: Sequence[Findings], output: Path) -> Path:
+    """The page of several runs."""
+    title = _title([findings.run.name for findings in runs])
+    own = [f"{quote(os.fsencode(findings.run.name))}.html" for findings in runs]
+    page = output / f"{title}.html"
+    _write(page, html.render_side_by_side(runs, own, title))
+    return page
+
+
+def _parser() -> ArgumentParser:
+    parser = Parser(prog="python -m reports", description=__doc__)
     parser.add_argument(
         "runs",
         nargs="*",
@@ -65,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _distinct(folders: Sequence[Path]) -> Sequence[Path]:
-    """The folders, if each can have a page of its own beside the others."""
+def _check_distinct(folders: Sequence[Path]) -> None:
+    """Raises a `ResultsError` unless each can have a page of its own beside the others."""
     if len(folders) > len(LETTERS):
         raise ResultsError(
             f"{len(folders)} runs do not fit side by side: name {len(LETTERS)} or fewer"
@@ -77,7 +114,6 @@ def _distinct(folders: Sequence[Path]) -> Sequence[Path]:
             f"two of the runs are called {twice!r}, and so would be their pages: name each run "
             "once, or rename a folder"
         )
-    return folders
 
 
 def _title(names: Sequence[str]) -> str:
@@ -87,13 +123,16 @@ def _title(names: Sequence[str]) -> str:
 
 def _write(page: Path, text: str) -> None:
     try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(text, encoding="utf-8", newline="\n")
+        write_whole(page, lambda file: file.write(terminal.utf8(text)))
     except OSError as error:
-        raise ResultsError(
-            f"cannot write {page} ({error.strerror}): choose another folder with --output"
-        ) from None
+        raise _unwritten(page, error) from None
+
+
+def _unwritten(page: Path, error: OSError) -> ResultsError:
+    return ResultsError(
+        f"cannot write {page} ({error.strerror}): choose another folder with --output"
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(terminal.command(main))

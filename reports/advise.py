@@ -9,23 +9,42 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from reports import units
+from reports import terminal, units
+from reports.arguments import MOST_CLASSES, Parser, shown, whole
 from reports.findings.adviser import PHASES, Adviser, Question, Row, advise, adviser, recommend
 from reports.findings.findings import Findings, find
 from reports.findings.joined import Setting
 from reports.results import ResultsError, load, locate
 from reports.stats.estimates import Interval
+from reports.terminal import Column
 
-WIDTH = 80
 SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 SIZES |= {f"{prefix}i": 2 ** (10 * power) for power, prefix in enumerate("kmgt", start=1)}
+
+MOST_BYTES = 2**60
+
+COLUMNS = {
+    "head": Column(readable=20),
+    "time": Column(number=True, given_up=1),
+    "memory": Column(number=True, given_up=3),
+    "fits": Column(given_up=2),
+    "extrapolated": Column(given_up=4),
+}
+
+CHECKED = {
+    "quantity": Column(),
+    "phase": Column(given_up=2),
+    "sizes": Column(given_up=1),
+    "cells": Column(number=True, given_up=5),
+    "median": Column(number=True, given_up=3),
+    "largest": Column(number=True, given_up=6),
+    "in interval": Column(number=True, given_up=4),
+    "width": Column(number=True, given_up=7),
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +109,7 @@ def _hardware(setting: Setting) -> tuple[str, str, int | None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the advice, or how right it was; the exit status is 2 on unusable input."""
     asked = _parser().parse_args(arguments)
-    console = Console(highlight=False)
+    console = terminal.console()
     try:
         if asked.check:
             old, new = (find(load(locate(run, asked.results))) for run in asked.check)
@@ -111,23 +130,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             memory=asked.memory,
         )
         _show(findings, adviser(findings), question, console)
-    except ResultsError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ResultsError, OSError) as error:
+        terminal.error(error)
         return 2
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, without the usage above it."""
-        self.exit(2, f"error: {message}\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m reports.advise", description=__doc__)
-    parser.add_argument("--classes", type=_size, metavar="N", help="number of classes")
-    parser.add_argument("--batch", type=_size, metavar="N", help="default: the run's usual one")
-    parser.add_argument("--features", type=_size, metavar="N", help="default: the run's")
+    size = whole(1, MOST_CLASSES)
+    parser = Parser(prog="python -m reports.advise", description=__doc__)
+    parser.add_argument("--classes", type=size, metavar="N", help="number of classes")
+    parser.add_argument("--batch", type=size, metavar="N", help="default: the run's usual one")
+    parser.add_argument("--features", type=size, metavar="N", help="default: the run's")
     parser.add_argument("--memory", type=_bytes, metavar="BYTES", help="limit, such as 2GiB")
     parser.add_argument("--phase", choices=PHASES, default="train", help="default: %(default)s")
     parser.add_argument("--run", default="latest", help="results folder or run name")
@@ -141,55 +155,47 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _size(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 2**53:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
 def _bytes(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower(), re.ASCII)
-    if found is None or found[2] not in SIZES or float(found[1]) == 0:
-        raise argparse.ArgumentTypeError(f"expected bytes such as 500MB or 2GiB, got {text!r}")
-    return round(float(found[1]) * SIZES[found[2]])
+    size = float(found[1]) * SIZES[found[2]] if found and found[2] in SIZES else 0.0
+    if not 1 <= size <= MOST_BYTES:
+        raise argparse.ArgumentTypeError(
+            f"expected bytes such as 500MB or 2GiB, from 1 to 2^60, got {shown(text)}"
+        )
+    return round(size)
 
 
 def _show(findings: Findings, known: Adviser, asked: Question, console: Console) -> None:
     rows = advise(known, asked)
-    width = min(WIDTH, console.width)
     if rows:
-        console.print(_table(rows, asked), width=width)
+        _table(rows, asked, console)
     for said in recommend(known, asked, rows):
-        console.print(Text(said), width=width)
+        terminal.say(console, said)
     for head, why in known.left_out.items():
-        console.print(Text(f"Left out: {head} ({why})."), width=width)
-    console.print(Text(f"Predicted from {findings.run.folder}"), soft_wrap=True)
+        terminal.say(console, f"Left out: {head} ({why}).")
+    terminal.say(console, f"Predicted from {findings.run.folder}", copied=True)
 
 
-def _table(rows: Sequence[Row], asked: Question) -> Table:
+def _table(rows: Sequence[Row], asked: Question, console: Console) -> None:
     limit = "" if asked.memory is None else f", {units.num_bytes(asked.memory)}"
     title = f"{asked.phase}: {asked.classes:,} classes, batch {asked.batch:,}, "
-    table = Table(title=Text(f"{title}{asked.features:,} features{limit}"), title_justify="left")
-    table.add_column("head", no_wrap=True)
-    table.add_column("time", justify="right")
-    table.add_column("memory", justify="right")
-    if asked.memory is not None:
-        table.add_column("fits")
-    table.add_column("extrapolated", overflow="fold")
-    for row in rows:
-        cells = [row.head, "\n".join(row.seconds_shown)]
-        cells.append("\n".join(row.memory_shown))
-        cells += [row.fits] if asked.memory is not None else []
-        table.add_row(*(Text(cell) for cell in (*cells, ", ".join(row.extrapolated))))
-    return table
+    told = [
+        {
+            "head": row.head,
+            "time": "\n".join(row.seconds_shown),
+            "memory": "\n".join(row.memory_shown),
+            "fits": row.fits,
+            "extrapolated": ", ".join(row.extrapolated),
+        }
+        for row in rows
+    ]
+    columns = {n: c for n, c in COLUMNS.items() if n != "fits" or asked.memory is not None}
+    cells = [[row[name] for name in columns] for row in told]
+    terminal.show(console, columns, cells, f"{title}{asked.features:,} features{limit}")
 
 
 def _show_check(found: Sequence[Checked], console: Console) -> None:
-    table = Table(title="relative error of predictions", title_justify="left")
-    for name in ("quantity", "phase", "sizes"):
-        table.add_column(name)
-    for name in ("cells", "median", "largest", "in interval", "width"):
-        table.add_column(name, justify="right")
+    rows = []
     groups: dict[tuple[str, str, str], list[Checked]] = {}
     for one in found:
         sizes = "extrapolated" if one.extrapolated else "in range"
@@ -198,16 +204,18 @@ def _show_check(found: Sequence[Checked], console: Console) -> None:
         errors = [one.error for one in many]
         inside = sum(one.measured in one.predicted for one in many)
         wide = [math.log(one.predicted.high / one.predicted.estimate) for one in many]
-        table.add_row(
-            *names,
-            str(len(many)),
-            units.share(float(np.median(errors))),
-            units.share(max(errors)),
-            f"{inside} of {len(many)}",
-            f"{units.digits(math.exp(float(np.median(wide))))}x",
+        rows.append(
+            (
+                *names,
+                str(len(many)),
+                units.share(float(np.median(errors))),
+                units.share(max(errors)),
+                f"{inside} of {len(many)}",
+                f"{units.digits(math.exp(float(np.median(wide))))}x",
+            )
         )
-    console.print(table, width=min(WIDTH, console.width))
+    terminal.show(console, CHECKED, rows, "relative error of predictions")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(terminal.command(main))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -15,18 +14,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from scipy.stats import false_discovery_control
 
-from reports import units
+from reports import terminal, units
+from reports.arguments import Parser, number
 from reports.findings.joined import join, scatter
 from reports.results import ResultsError, load, locate
 from reports.stats import estimates
 from reports.stats.estimates import Change, Interval, LogRatio, Passes, Scatter
+from reports.terminal import Column
 
 ROWS = 25
 """A terminal page; `--all` shows every cell."""
+
+COLUMNS = {
+    "cell": Column(readable=24),
+    "time ratio": Column(number=True, given_up=1),
+    "change": Column(given_up=2),
+}
 
 THRESHOLD = 0.1
 """What three passes on a machine that others share can resolve."""
@@ -194,27 +199,19 @@ def show(
 ) -> None:
     """The counts, what the cells have in common, and those that changed most."""
     for difference in differences(old, new):
-        console.print(f"[bold yellow]different machines[/] {escape(difference)}")
-    table = Table(title=f"{escape(new.name)} over {escape(old.name)}", title_justify="left")
-    table.add_column("cell", overflow="fold")
-    table.add_column("time ratio", justify="right")
-    table.add_column("change")
+        terminal.say(console, f"different machines: {difference}", style="bold yellow")
     changed = [c for c in found.cells if c.change in ("slower", "faster")]
-    for comparison in changed[:rows]:
-        ratio = units.show(comparison.ratio)
-        table.add_row(escape(comparison.cell), escape(str(ratio)), comparison.change)
+    lines = [(c.cell, str(units.show(c.ratio)), c.change) for c in changed[:rows]]
     if changed:
-        console.print(table)
+        terminal.show(console, COLUMNS, lines, f"{new.name} over {old.name}", most=console.width)
     if len(changed) > rows:
-        console.print(f"... and {len(changed) - rows} more that changed: --all shows them.")
+        terminal.say(console, f"... and {len(changed) - rows} more that changed: --all shows them.")
     counts = found.counts
-    console.print(
-        f"{len(found.cells)} cells: "
-        + ", ".join(f"{counts[c]} {c}" for c in ("faster", "slower", "same", "ambiguous"))
-    )
+    counted = ", ".join(f"{counts[c]} {c}" for c in ("faster", "slower", "same", "ambiguous"))
+    terminal.say(console, f"{len(found.cells)} cells: {counted}")
     agree = ", ".join(f"{found.agreeing(s):.0%} within {s:.0%}" for s in (0.05, 0.1, 0.2))
-    console.print(f"Medians agree: {agree}.")
-    console.print(escape(common(found.shift, relative)))
+    terminal.say(console, f"Medians agree: {agree}.")
+    terminal.say(console, common(found.shift, relative))
 
 
 def common(shift: Interval, relative: bool) -> str:
@@ -232,17 +229,17 @@ def common(shift: Interval, relative: bool) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 1 if a cell certainly slowed by more than the threshold, 2 on unusable input."""
-    parser = argparse.ArgumentParser(prog="python -m reports.compare", description=__doc__)
+    parser = Parser(prog="python -m reports.compare", description=__doc__)
     parser.add_argument("old", metavar="RUN_A", help="results folder, run name, or .json file")
     parser.add_argument("new", metavar="RUN_B", help="the same, or 'latest'")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--all", action="store_true", help="show every cell that changed")
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=number(0, 100),
         default=THRESHOLD,
         metavar="SHARE",
-        help="differences up to this share do not count (%(default)s)",
+        help="differences up to this share, of 0 to 100, do not count (%(default)s)",
     )
     parser.add_argument(
         "--relative",
@@ -250,15 +247,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="take what all cells have in common for the machine's, and compare beside it",
     )
     asked = parser.parse_args(arguments)
-    if not asked.threshold >= 0:
-        parser.error(f"--threshold must be at least 0, got {asked.threshold}")
     try:
         old, new = (read(_path(name, asked.results)) for name in (asked.old, asked.new))
         found = compare(old, new, asked.threshold, asked.relative)
-    except ResultsError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ResultsError, OSError) as error:
+        terminal.error(error)
         return 2
-    show(old, new, found, len(found.cells) if asked.all else ROWS, asked.relative, Console())
+    rows = len(found.cells) if asked.all else ROWS
+    show(old, new, found, rows, asked.relative, terminal.console())
     return int(found.counts["slower"] > 0)
 
 
@@ -268,4 +264,4 @@ def _path(name: str, results: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(terminal.command(main))

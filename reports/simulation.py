@@ -10,10 +10,10 @@ kept runs are said to show is listed instead, to be held beside their raw median
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import math
 import platform
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reports import terminal
+from reports.arguments import MOST_SEED, Parser, whole
 from reports.compare import THRESHOLD, Measured, compare
 from reports.families import DESIGNS, FAMILIES, KINDS, NEAR, Outcome, measure, outcome
 from reports.findings.claims import NOTHING, check, exponent, judge_growth
@@ -406,16 +408,18 @@ def _percentiles(draws: Array) -> Interval:
     return Interval(float(low), float(middle), float(high))
 
 
-def main() -> None:
-    """Run the simulation and print its tables as Markdown."""
-    parser = argparse.ArgumentParser(prog="python -m reports.simulation", description=__doc__)
-    parser.add_argument("--curves", type=int, default=100, help="curves of each family")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulated curves")
+def main() -> int:
+    """Run the simulation and print its tables as Markdown; the exit status."""
+    parser = Parser(prog="python -m reports.simulation", description=__doc__)
+    parser.add_argument(
+        "--curves", type=whole(1, 100_000), default=100, help="curves of each family"
+    )
+    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="of the curves")
     parser.add_argument("--verdicts", nargs="+", metavar="RUN", help="list those of kept runs")
     options = parser.parse_args()
     if options.verdicts:
         print(of_runs(options.verdicts))
-        return
+        return 0
     today = datetime.now(UTC).date()
     print(
         f"{today}, {platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}"
@@ -423,10 +427,16 @@ def main() -> None:
     print(f"{options.curves} curves of each family, seed {options.seed}\n")
     print(verdicts(options.curves, options.seed))
     print(intervals(max(1, options.curves // 10), options.seed))
+<<<<<<< HEAD
     print(comparisons(max(1, options.curves // 20), options.seed))
     print(held_out([str(run.parent) for run in sorted(REFERENCE.glob("*/journal.jsonl"))]))
     print(crossovers(options.curves * 5, options.seed))
+=======
+    print(comparisons(max(1, options.curves // 10), options.seed))
+    print(crossovers(options.curves * len(MODELS), options.seed))
+    return 0
+>>>>>>> main
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(terminal.command(main))

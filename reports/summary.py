@@ -5,50 +5,59 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from reports import units
+from reports import terminal, units
 from reports.findings import claims
 from reports.findings.findings import Findings
 from reports.findings.notices import notices
+from reports.terminal import Column
 
-WIDTH = 80
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
+
+HEADS = {
+    "head": Column(readable=20),
+    "step": Column(number=True, given_up=1),
+    "memory": Column(number=True, given_up=3),
+    "accuracy": Column(number=True, given_up=2),
+    "F1": Column(number=True, given_up=5),
+    "epoch": Column(number=True, given_up=4),
+}
+
+CLAIMS = {
+    "claim": Column(),
+    "measured": Column(given_up=2),
+    "verdict": Column(given_up=1, style=COLOURS),
+}
 
 
 def show(findings: Findings, page: Path, console: Console | None = None) -> None:
     """Print the summary; `page` is where the whole report lies."""
-    console = console or Console(highlight=False)
-    width = min(WIDTH, console.width)
-    console.print(_heads(findings), width=width)
-    console.print(_claims(findings), width=width)
+    console = console or terminal.console()
+    _heads(findings, console)
+    _claims(findings, console)
     for line in _notes(findings):
-        console.print(Text(line), width=width)
-    # A path is there to be copied: it must not be broken into lines.
-    console.print(Text(f"report: {page}"), soft_wrap=True)
+        terminal.say(console, line)
+    terminal.say(console, f"report: {page}", copied=True)
 
 
-def _heads(findings: Findings) -> Table:
+def _heads(findings: Findings, console: Console) -> None:
     at = ""
     if findings.reference:
-        at = f"training step at {findings.reference:,} classes, batch {findings.batch}"
-    table = Table(title=Text(f"{findings.run.name}: {at}" if at else findings.run.name))
-    table.caption, table.caption_justify = Text(_trained(findings)), "left"
-    table.add_column("head", overflow="fold")
-    for name in ("step", "memory", "accuracy", "F1", "epoch"):
-        table.add_column(name, justify="right")
+        at = f": training step at {findings.reference:,} classes, batch {findings.batch}"
+    rows = []
     for row in findings.heads:
         reached = row.trained
-        table.add_row(
-            Text(row.head),
-            units.seconds(row.step.estimate) if row.step else "—",
-            units.num_bytes(row.memory.total) if row.memory else "—",
-            units.share(reached.accuracy.estimate) if reached else "—",
-            units.share(reached.f1.estimate) if reached else "—",
-            units.seconds(reached.epoch_seconds.estimate) if reached else "—",
+        rows.append(
+            (
+                row.head,
+                units.seconds(row.step.estimate) if row.step else "—",
+                units.num_bytes(row.memory.total) if row.memory else "—",
+                units.share(reached.accuracy.estimate) if reached else "—",
+                units.share(reached.f1.estimate) if reached else "—",
+                units.seconds(reached.epoch_seconds.estimate) if reached else "—",
+            )
         )
-    return table
+    terminal.show(console, HEADS, rows, f"{findings.run.name}{at}", _trained(findings))
 
 
 def _trained(findings: Findings) -> str:
@@ -73,18 +82,10 @@ def _trained(findings: Findings) -> str:
     )
 
 
-def _claims(findings: Findings) -> Table:
-    table = Table(title="published claims")
-    table.add_column("claim", overflow="fold")
-    table.add_column("measured", overflow="fold")
-    table.add_column("verdict")
-    for claim, verdict in claims.check(findings):
-        table.add_row(
-            Text(claim.statement),
-            Text(verdict.measured),
-            Text(verdict.answer, style=COLOURS.get(verdict.answer, "")),
-        )
-    return table
+def _claims(findings: Findings, console: Console) -> None:
+    checked = claims.check(findings)
+    rows = [(claim.statement, found.measured, found.answer) for claim, found in checked]
+    terminal.show(console, CLAIMS, rows, "published claims")
 
 
 def _notes(findings: Findings) -> list[str]:

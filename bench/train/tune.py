@@ -23,11 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import binomtest
 
-from bench import options
+from bench import interrupts, options
 from bench.display import Display
 from bench.train.pool import CrashedError, Pool, Tell, Work
 from bench.train.space import draw, space
@@ -35,11 +33,22 @@ from models import variants
 from models.config import TrainingConfig
 from models.data import DataError, Dataset, load, root
 from models.training import train
+from reports import terminal
+from reports.arguments import MOST_SEED, Parser, number, several, shown, whole
 from reports.results import fields
 from reports.results.files import Reader, append_line
+from reports.terminal import Column
 
 THIRD = 3
 """Candidates per survivor, and how much longer a survivor is trained next; the source's choice."""
+
+COLUMNS = {
+    "epochs": Column(number=True, given_up=2),
+    "held out": Column(number=True, given_up=1),
+    "95 %": Column(given_up=3),
+    "s/epoch": Column(number=True, given_up=4),
+    "settings": Column(readable=20),
+}
 
 Settings = Mapping[str, Any]
 """Fields of `TrainingConfig`, and their values in place of the variant's."""
@@ -233,47 +242,47 @@ def _trial(settings: Settings, epochs: int, found: Sequence[Mapping[str, Any]]) 
     )
 
 
-def table(trials: Sequence[Trial], most: int = 20) -> Table:
-    """The best trials, those trained longest first."""
-    shown = Table("epochs", "held out", "95 %", "s/epoch", "settings")
+def rows(trials: Sequence[Trial], most: int = 20) -> Sequence[tuple[str, ...]]:
+    """The best trials, those trained longest first, in the order of `COLUMNS`."""
+    found = []
     for trial in trials[:most]:
-        if trial.reason:
-            shown.add_row(str(trial.epochs), "-", trial.reason, "-", _words(trial.settings))
-            continue
-        low, high = trial.interval
-        shown.add_row(
-            str(trial.epochs),
-            f"{trial.accuracy:.1%}",
-            f"{low:.1%}-{high:.1%}",
-            f"{trial.seconds:.1f}",
-            _words(trial.settings),
-        )
-    return shown
+        told = ("-", trial.reason, "-")
+        if not trial.reason:
+            low, high = trial.interval
+            told = f"{trial.accuracy:.1%}", f"{low:.1%}-{high:.1%}", f"{trial.seconds:.1f}"
+        found.append((str(trial.epochs), *told, _words(trial.settings)))
+    return found
 
 
 def _words(settings: Settings) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items()) or "the variant's own"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        "bench.train.tune", description=(__doc__ or "").partition("\n")[0]
-    )
+    made = Parser("bench.train.tune", description=(__doc__ or "").partition("\n")[0])
     add = made.add_argument
-    whole = options.whole
     add("--variant", default="softmax-tuned", help="whose settings to search (%(default)s)")
-    add("--over", metavar="NAME,...", help="settings to draw; the others stay (default: all)")
-    add("--candidates", type=whole(1), default=27, metavar="N", help="drawn (%(default)s)")
-    add("--epochs", type=whole(1), default=10, metavar="N", help="of the last round (%(default)s)")
-    add("--least-epochs", type=whole(1), default=1, metavar="N", help="of the first (%(default)s)")
-    add("--seeds", type=whole(1), default=1, metavar="N", help="per candidate (%(default)s)")
-    add("--held-out", type=float, default=0.1, metavar="SHARE", help="to test on (%(default)s)")
-    add("--train-images", type=whole(1), metavar="N", help="train on this many images only")
-    add("--seed", type=whole(0), default=0, metavar="N", help="of draws and trainings")
+    add(
+        "--over",
+        type=several(str),
+        metavar="NAME,...",
+        help="settings to draw; the others stay (default: all)",
+    )
+    for flag, low, high, default, text in (
+        ("--candidates", 1, 10_000, 27, "drawn (%(default)s)"),
+        ("--epochs", 1, options.EPOCHS, 10, "of the last round (%(default)s)"),
+        ("--least-epochs", 1, options.EPOCHS, 1, "of the first (%(default)s)"),
+        ("--seeds", 1, 100, 1, "per candidate (%(default)s)"),
+        ("--train-images", 1, options.IMAGES, None, "train on this many images only"),
+        ("--seed", 0, MOST_SEED, 0, "of draws and trainings (%(default)s)"),
+        ("--threads", 1, options.THREADS, torch.get_num_threads(), "of the CPU (%(default)s)"),
+        ("--jobs", 1, options.JOBS, 1, "trainings at once (%(default)s)"),
+    ):
+        add(flag, type=whole(low, high), default=default, metavar="N", help=text)
+    share = number(0, 1, inside=True)
+    add("--held-out", type=share, default=0.1, metavar="SHARE", help="to test on (%(default)s)")
     add("--device", type=options.device, default="cpu", help="cpu, cuda or cuda:N (%(default)s)")
-    add("--threads", type=whole(1), default=torch.get_num_threads(), metavar="N")
-    add("--jobs", type=whole(1), default=1, metavar="N", help="trainings at once (%(default)s)")
     add("--data", metavar="DIR", help="as for a sweep")
     add("--output", type=Path, metavar="FILE", help="JSON lines; continued where it exists")
     return made
@@ -289,20 +298,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         made.error(str(error))
     choices = space(base.head)
     if given.over:
-        names = given.over.split(",")
-        if unknown := [name for name in names if name not in choices]:
+        if unknown := [name for name in given.over if name not in choices]:
             made.error(
-                f"--over: no setting {unknown[0]!r} for {base.head}; of: {', '.join(choices)}"
+                f"--over: no setting {shown(unknown[0])} for {base.head}; of: {', '.join(choices)}"
             )
-        choices = {name: choices[name] for name in names}
-    if not 0 < given.held_out < 1:
-        made.error(f"--held-out must be a share between 0 and 1, got {given.held_out}")
+        choices = {name: choices[name] for name in given.over}
     output = given.output or Path("results/tune") / f"{given.variant}-seed{given.seed}.jsonl"
     chance = random.Random(given.seed)
     # The variant itself is the first candidate, so that a search never ends with less.
     candidates = [{}, *(draw(choices, base, chance) for _ in range(given.candidates - 1))]
     rounds = rungs(given.candidates, given.epochs, given.least_epochs)
-    console = Console(highlight=False)
+    console = terminal.console()
     display = Display(console)
     display.say(f"Trainings go to {output}")
     display.start(
@@ -311,19 +317,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         ready = partial(prepare, root(given.data), given.train_images, given.held_out)
-        with closing(Pool(given.jobs, ready, lambda config, message: None)) as pool:
+        pool = Pool(given.jobs, ready, lambda config, message: None)
+        with interrupts.like_ctrl_c(), closing(pool):
             tuning = Tuning(given, pool, Book(output), display)
             ranked = halve(candidates, rounds, tuning.evaluate)
     except DataError as error:
         made.error(str(error))
+    except OSError as error:
+        terminal.error(
+            f"cannot write {output} ({error.strerror}): make room, and the same command goes on"
+        )
+        return 2
     except KeyboardInterrupt:
         display.say("Interrupted; the same command goes on from here.")
         return 130
     finally:
         display.stop()
-    console.print(table(ranked))
+    terminal.show(console, COLUMNS, rows(ranked), most=console.width)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(terminal.command(main))

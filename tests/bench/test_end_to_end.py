@@ -1,8 +1,10 @@
 """A whole run, started as a user starts it: everything planned is there at the end."""
 
 import json
+import os
 
 import pytest
+from PIL import Image
 
 from bench.cells import PIPELINES
 
@@ -77,10 +79,8 @@ def test_the_report_is_written_and_its_path_is_shown(finished):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("--classes", "1"), "argument --classes: must be at least 2, got 1"),
-        (("--heads", "nope"), "argument --heads: no head called 'nope'"),
-        (("--train", "nope"), "argument --train: unknown variant 'nope'"),
-        (("--jobs", "0"), "argument --jobs: must be at least 1, got 0"),
+        (("--classes", "1"), "argument --classes: expected a whole number from 2"),
+        (("--benchmark-max-time", "nan"), "argument --benchmark-max-time: expected a number"),
         (("--resume", "nope"), "no run called 'nope'"),
         (("--benchmark-disable",), "leave nothing to measure"),
         (("--benchmark-cprofile", "cumtime"), "see the traces of a run instead"),
@@ -103,3 +103,49 @@ def test_a_damaged_data_set_stops_the_run_before_anything_is_measured(headbench,
     assert str(folder.parent) in errors
     assert "Traceback" not in output + errors
     assert not (headbench.folder / "results").exists()
+
+
+ONE = (
+    *("--sweep", "quick", "--heads", "softmax", "--classes", "4", "--batches", "4"),
+    *("--model-classes", "4", "--passes", "1", "--threads", "1", "--benchmark-max-time=0.005"),
+)
+
+
+def test_class_folders_may_be_called_anything_in_a_terminal_that_knows_ascii(
+    headbench, tmp_path, monkeypatch
+):
+    for name in (b"caf\xff", b"red\x1b[31m"):
+        folder = os.path.join(os.fsencode(tmp_path), b"data", name)  # noqa: PTH118
+        for split in (b"train", b"test"):
+            os.makedirs(folder.replace(b"data", b"data/" + split))  # noqa: PTH103
+            file = os.fsdecode(folder.replace(b"data", b"data/" + split)) + "/0.png"
+            Image.new("RGB", (32, 32)).save(file)
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    status, output, errors = headbench.run(
+        *ONE, "--epochs", "1", "--data", str(tmp_path / "data"), "-k", "test_training"
+    )
+    assert status == 0, output + errors
+    assert (output + errors).isascii()
+    assert "\x1b" not in output + errors
+    (page,) = headbench.folder.glob("reports/html/*.html")
+    assert r"caf\udcff" in page.read_text("utf-8")
+
+
+def test_a_report_that_fails_and_a_disk_that_is_full_are_lines_and_an_exit_status(headbench):
+    (headbench.folder / "reports").touch()  # where the folder of the pages would be
+    arguments = (*ONE, "--train", "none", "-k", "test_time")
+    status, output, errors = headbench.run(*arguments)
+    assert status == 2, output + errors
+    assert "error: cannot write reports/html" in errors
+    assert "Traceback" not in output + errors
+
+    (headbench.folder / "reports").unlink()
+    status, output, errors = headbench.run(
+        *arguments, "--results", "others", "--benchmark-json", "/dev/full"
+    )
+    assert status == pytest.ExitCode.INTERNAL_ERROR, output + errors
+    assert "No space left on device" in output
+    assert "--resume" in output
+    assert "Traceback" not in output + errors
+    assert list(headbench.folder.glob("reports/html/*.html"))

@@ -2,11 +2,14 @@
 
 import errno
 import itertools
+import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from bench import conftest, interrupts
 from bench.cells import SWEEPS, Visit
 from bench.measure import memory
 from bench.options import Plan
@@ -99,6 +102,77 @@ def test_a_full_disk_stops_the_run_with_the_line_that_resumes_it(session, monkey
         figures |= FIGURES
     assert "\n" not in str(stopped.value)
     assert statuses(session)[0] == ("measured", "")
+
+
+@pytest.fixture
+def hooked(session):
+    """What pytest hands to the hooks of this session."""
+    session.display.stop = lambda: None
+    held = SimpleNamespace(config=SimpleNamespace(stash={conftest.SESSION: session}), exitstatus=0)
+    with session.entry("time", VISIT) as figures:
+        figures["seconds"] = [1.0]
+    return held
+
+
+@pytest.mark.parametrize("number", sorted(interrupts.FULL))
+def test_whatever_meets_a_full_disk_ends_the_run_with_the_line_that_resumes_it(hooked, number):
+    calling = conftest.pytest_runtest_call(hooked)  # a training's record, a checkpoint, a trace
+    next(calling)
+    with pytest.raises(pytest.exit.Exception, match=r"cannot write .*--resume") as stopped:
+        calling.throw(OSError(number, os.strerror(number), "a file"))
+    assert stopped.value.returncode == pytest.ExitCode.INTERNAL_ERROR
+    assert "\n" not in str(stopped.value)
+
+
+def test_another_error_of_a_benchmark_stays_its_own(hooked):
+    calling = conftest.pytest_runtest_call(hooked)
+    next(calling)
+    with pytest.raises(FileNotFoundError):
+        calling.throw(FileNotFoundError(errno.ENOENT, "no"))
+
+
+def test_a_full_disk_at_the_very_end_is_a_line_and_an_exit_status(hooked, session, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    finishing = conftest.pytest_sessionfinish(hooked, pytest.ExitCode.OK)
+    next(finishing)  # run.json could not be written
+    with pytest.raises(StopIteration):
+        finishing.throw(OSError(errno.ENOSPC, "No space left on device"))  # pytest-benchmark's JSON
+    assert hooked.exitstatus == pytest.ExitCode.INTERNAL_ERROR
+    said = [line for line in session.display.said if "cannot write" in line]
+    assert len(said) == 2
+    assert all("--resume" in line and "\n" not in line for line in said)
+    assert session.run.read_facts()["finished"] is None
+
+
+@pytest.mark.parametrize(
+    ("status", "finished"),
+    [
+        (pytest.ExitCode.OK, True),
+        (pytest.ExitCode.TESTS_FAILED, True),
+        (pytest.ExitCode.INTERRUPTED, False),
+        (pytest.ExitCode.INTERNAL_ERROR, False),
+    ],
+)
+def test_a_run_that_was_stopped_is_not_finished(hooked, session, status, finished):
+    finishing = conftest.pytest_sessionfinish(hooked, status)
+    next(finishing)
+    assert bool(session.run.read_facts()["finished"]) is finished
+
+
+def test_nothing_to_note_an_attempt_with_ends_the_run(session, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(session.run), "write_attempt", refuse)
+    with (
+        pytest.raises(pytest.exit.Exception, match=r"No space left.*--resume"),
+        session.entry("time", VISIT),
+    ):
+        pytest.fail("a cell was measured")
+    assert statuses(session) == []
 
 
 def test_a_cell_that_kills_the_process_is_given_up_after_some_attempts(tmp_path, session):

@@ -10,6 +10,7 @@ import heads
 from bench import options
 from bench.cells import SWEEPS
 from models import variants
+from reports.arguments import Parser, whole
 
 
 def given(**values):
@@ -88,13 +89,14 @@ def test_a_plan_survives_the_round_trip_through_json(name):
 @pytest.mark.parametrize(
     ("parse", "text", "complaint"),
     [
-        (options.whole(2), "1", "must be at least 2, got 1"),
-        (options.whole(1), "many", "expected a whole number, got 'many'"),
-        (options._list_of(options.whole(2)), "4,x", "expected a whole number, got 'x'"),
+        (options._ascending(whole(2, 9)), "4,x", "expected a whole number from 2 to 9, got 'x'"),
+        (options._heads, "softmax,,gumbel", "expected names parted by commas, got an empty one"),
         (options._variants, "softmax,nope", "unknown variant 'nope'; variants are: softmax"),
         (options._heads, "softmax,nope", "no head called 'nope'; there are: softmax"),
         (options.device, "tpu9000", "must be cpu, cuda or cuda:N, got 'tpu9000'"),
         (options.device, "cuda:99", "cuda:99: torch sees"),
+        (options.device, "cuda:-1", "must be cpu, cuda or cuda:N, got 'cuda:-1'"),
+        (options.device, "cuda:9999999999999999999", "must be cpu, cuda or cuda:N"),
     ],
 )
 def test_a_bad_value_is_answered_with_what_was_expected(parse, text, complaint):
@@ -105,9 +107,81 @@ def test_a_bad_value_is_answered_with_what_was_expected(parse, text, complaint):
 
 
 def test_lists_are_sorted_and_free_of_repetition():
-    assert options._list_of(options.whole(1))("8,2,8") == (2, 8)
+    assert options._ascending(whole(1, 9))("8,2,8") == (2, 8)
     assert options._heads("gumbel,softmax,gumbel") == ("gumbel", "softmax")
 
 
 def test_every_head_can_be_chosen():
     assert options._heads(",".join(heads.names())) == heads.names()
+
+
+class Group:
+    """What `add_to` asks of pytest's parser, in front of a plain one."""
+
+    def __init__(self):
+        self.parser = Parser("bench")
+        self.addoption = self.parser.add_argument
+
+    def getgroup(self, *_):
+        return self
+
+
+@pytest.fixture
+def refusal(capsys):
+    """The line that refuses an option."""
+    group = Group()
+    options.add_to(group)
+
+    def refuse(flag, value):
+        with pytest.raises(SystemExit):
+            group.parser.parse_args([f"{flag}={value}"])
+        return capsys.readouterr().err
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("--classes", "--batches", "--model-classes", "--features", "--passes", "--epochs"),
+        *("--train-images", "--seeds", "--channels", "--patience", "--threads", "--seed", "--jobs"),
+    ],
+)
+@pytest.mark.parametrize(
+    "value", ["-1", "999999999999", "9" * 30, "nan", "1e3", "1_0", "\uff11\uff10", "", "1 0"]
+)
+def test_every_number_has_a_range_that_its_refusal_names(refusal, flag, value):
+    told = refusal(flag, value)
+    assert f"argument {flag}: expected a whole number from " in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("max_time", value) for value in ("NaN", "Infinity", "-1", "0", "1E+9")),
+        *(("min_time", value) for value in ("NaN", "-0.1", "0", "61")),
+        *(("min_rounds", value) for value in (0, 10**9)),
+        *(("precision", value) for value in (0.0, 1.0, float("nan"))),
+        *(("confidence", value) for value in (0.0, 1.0)),
+        *(("calibration_precision", value) for value in (0, -1, 10**20)),
+        ("warmup_iterations", -1),
+    ],
+)
+def test_pytest_benchmarks_own_options_have_ranges_too(name, value):
+    values = dict.fromkeys(f"benchmark_{one}" for one in options.BENCHMARK)
+    flag = f"--benchmark-{name.replace('_', '-')}"
+    with pytest.raises(
+        pytest.UsageError, match=f"argument {flag}: expected a .*number "
+    ) as refused:
+        options.check_benchmark((values | {f"benchmark_{name}": value}).__getitem__)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_the_sweeps_ask_of_pytest_benchmark_is_within_its_ranges(pytestconfig):
+    options.check_benchmark(pytestconfig.getoption)
+
+
+def test_options_that_are_fine_alone_can_be_too_much_together():
+    with pytest.raises(pytest.UsageError, match=r"make [\d,]+ visits, expected at most 200,000"):
+        options.plan(given(passes=1_000, classes=tuple(range(2, 60))))

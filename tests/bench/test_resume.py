@@ -11,7 +11,8 @@ import pytest
 KILLS = 4
 
 
-def test_ctrl_c_ends_with_a_report_and_the_line_that_resumes(headbench, tiny):
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_who_asks_a_run_to_end_gets_a_report_and_the_line_that_resumes(headbench, tiny, asked):
     process = headbench.start(*tiny)
     while not any(
         path.read_bytes().count(b"\n") > 12
@@ -19,7 +20,7 @@ def test_ctrl_c_ends_with_a_report_and_the_line_that_resumes(headbench, tiny):
     ):
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asked)
     output, errors = process.communicate()
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output + errors
     assert f"--resume {headbench.path.name}" in output.replace("\n", " ")

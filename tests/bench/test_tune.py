@@ -1,13 +1,16 @@
 """The search: who goes on is who was best, and nothing is trained twice."""
 
+import io
 import json
 import random
+import re
 from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from bench.train import tune
 from bench.train.space import draw, space
@@ -15,6 +18,7 @@ from bench.train.tune import Book, Trial, halve, rungs
 from models import variants
 from models.data import stand_in
 from models.training import train
+from reports import terminal
 
 
 @given(candidates=st.integers(1, 500), epochs=st.integers(1, 500), least=st.integers(1, 20))
@@ -94,11 +98,24 @@ def test_a_head_that_cannot_be_built_fails_its_trial_with_the_reason():
     assert "branching" in tune.carry_out(config, print, dataset=dataset)["reason"]
 
 
+TRIALS = [Trial({"flips": True}, 9, 50, 100, 1.5), Trial({}, 1, reason="no")]
+
+
 def test_the_table_names_interval_or_reason():
-    shown = tune.table([Trial({"flips": True}, 9, 50, 100, 1.5), Trial({}, 1, reason="no")])
-    cells = [list(column.cells) for column in shown.columns]
-    assert cells[1] == ["50.0%", "-"]
-    assert cells[2] == ["40.4%-59.6%", "no"]
+    assert tune.rows(TRIALS) == [
+        ("9", "50.0%", "40.4%-59.6%", "1.5", "flips True"),
+        ("1", "-", "no", "-", "the variant's own"),
+    ]
+
+
+@pytest.mark.parametrize("width", [10, 20, 30, 40, 60, 80, 200])
+def test_the_table_names_all_settings_in_any_terminal(width):
+    console = Console(width=width, file=io.StringIO(), record=True)
+    terminal.show(console, tune.COLUMNS, tune.rows(TRIALS))
+    text = console.export_text()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    last = "".join(re.split("[│┃]", line)[-2] for line in text.splitlines() if line[0] in "│┃")
+    assert re.sub(r"\s", "", last) == "settingsflipsTruethevariant'sown"
 
 
 @pytest.mark.parametrize(
@@ -106,11 +123,19 @@ def test_the_table_names_interval_or_reason():
     [
         (["--variant", "nope"], "unknown variant 'nope'"),
         (["--over", "tau"], "no setting 'tau' for softmax; of: optimizer"),
-        (["--held-out", "1.5"], "--held-out must be a share between 0 and 1, got 1.5"),
-        (["--epochs", "0"], "must be at least 1, got 0"),
+        (["--held-out", "1.5"], "--held-out: expected a number between 0 and 1, got '1.5'"),
+        (["--held-out", "nan"], "--held-out: expected a number between 0 and 1, got 'nan'"),
+        (["--epochs", "0"], "--epochs: expected a whole number from 1 to 10000, got '0'"),
+        (["--candidates", "1e9"], "--candidates: expected a whole number from 1 to 10000"),
+        (["--threads", "999999999999"], "--threads: expected a whole number from 1 to"),
+        (["--seed", "18446744073709551616"], "--seed: expected a whole number from 0 to"),
+        (["--over", ""], "--over: no setting '' for softmax"),
     ],
 )
 def test_a_wrong_option_is_answered_in_one_line(arguments, complaint, capsys):
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         tune.main(arguments)
-    assert complaint in capsys.readouterr().err
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert complaint in told
+    assert told.count("\n") == 1

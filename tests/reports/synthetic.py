@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -292,8 +293,8 @@ def write_run(
             )
         ]
     for record in trainings:
-        name = f"{record.get('variant', record['head'])}-seed{record['seed']}.json"
-        (folder / "training" / name).write_text(json.dumps(record))
+        name = re.sub(r"\W", "-", f"{record.get('variant', record['head'])}-seed{record['seed']}")
+        (folder / "training" / f"{name}.json").write_text(json.dumps(record))
     for head in TRAINED:
         traces = folder / "traces" / head
         traces.mkdir(parents=True)

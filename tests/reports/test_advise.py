@@ -142,10 +142,10 @@ def test_the_newest_run_answers(synthetic, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--classes", "0"], "whole number of at least 1, got '0'"),
-        (["--classes", "many"], "whole number of at least 1, got 'many'"),
-        (["--classes", "²"], "whole number of at least 1"),
-        (["--classes", "10", "--memory", "2 chairs"], "such as 500MB or 2GiB, got '2 chairs'"),
+        (["--classes", "0"], "whole number from 1 to 9007199254740991, got '0'"),
+        (["--classes", "many"], "whole number from 1 to 9007199254740991, got 'many'"),
+        (["--classes", "²"], "whole number from 1 to 9007199254740991"),
+        (["--classes", "10", "--memory", "2 chairs"], "2GiB, from 1 to 2^60, got '2 chairs'"),
         (["--classes", "10", "--phase", "dream"], "invalid choice: 'dream'"),
         (["--classes", "10", "--run", "nope"], "no run 'nope'"),
         (["--classes", "10"], "measure one first"),

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from reports.findings.notices import notices
 from reports.page import html
 from reports.page.figures import drawing
 from reports.results import load
+from reports.results.files import write_whole
 from tests.reports.synthetic import cell, missing, remembered, timed, training, write_run
 
 HOSTILE = "<img src=x onerror=alert(1)>$\\frac$[red]"
@@ -142,23 +144,23 @@ def test_the_page_holds_every_raw_sample_for_download(page: str, synthetic: Path
     assert sorted(peaks) == sorted(run.memory["peak_bytes"])
 
 
-def hostile_run(folder: Path) -> Path:
+def hostile_run(folder: Path, text: str = HOSTILE) -> Path:
     """A run in which every text is an attack on whoever shows it."""
-    record = training(HOSTILE)
-    record["dataset"] |= {"name": HOSTILE, "classes": [HOSTILE] * 10}
-    record["config"] |= {HOSTILE: HOSTILE}
-    lines = [timed(cell(HOSTILE, "train", n, 32), 0, [1e-3] * 3) for n in (16, 64, 256)]
-    lines.append(missing(cell(HOSTILE, "step", 16, 32), "failed", HOSTILE))
+    record = training(text)
+    record["dataset"] |= {"name": text, "classes": [text] * 10}
+    record["config"] |= {text: text}
+    lines = [timed(cell(text, "train", n, 32), 0, [1e-3] * 3) for n in (16, 64, 256)]
+    lines.append(missing(cell(text, "step", 16, 32), "failed", text))
     return write_run(
         folder,
         lines=lines,
-        trainings=[record, training("failing", status="failed", reason=HOSTILE, final=None)],
-        sweep=HOSTILE,
-        started=HOSTILE,
-        machine={HOSTILE: HOSTILE, "cpu": HOSTILE},
-        dataset={"name": HOSTILE, "stand_in": True, "reason": HOSTILE},
-        options={"heads": [HOSTILE], HOSTILE: HOSTILE},
-        passes=HOSTILE,
+        trainings=[record, training("failing", status="failed", reason=text, final=None)],
+        sweep=text,
+        started=text,
+        machine={text: text, "cpu": text},
+        dataset={"name": text, "stand_in": True, "reason": text},
+        options={"heads": [text], text: text},
+        passes=text,
     )
 
 
@@ -357,3 +359,50 @@ def test_run_json_that_names_another_folder_does_not_decide_where_the_page_goes(
     (run / "run.json").write_text(json.dumps(facts))
     assert main([]) == 0
     assert [path.name for path in tmp_path.rglob("*.html")] == ["run.html"]
+
+
+def test_a_run_that_fails_keeps_none_of_the_others_from_their_pages(
+    tmp_path: Path, synthetic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "\ud800\x1b[31m\udcff"
+    lines = [timed(cell("softmax", "train", n, 32), 0, [1e-3] * 3) for n in (16, 64)]
+    lines.append(missing(cell("softmax", "step", 16, 32), "failed", text))
+    record = training("softmax")
+    record["dataset"] |= {"name": text, "classes": [f"{text}{n}" for n in range(10)]}
+    odd = os.fsdecode(b"run-\xff")
+    hostile = write_run(
+        tmp_path / odd, lines=lines, trainings=[record], sweep=text, machine={"cpu": text}
+    )
+    (tmp_path / "empty").mkdir()
+    asked = ["nope", str(hostile), str(tmp_path / "empty"), str(synthetic)]
+    output = tmp_path / "out"
+    assert main([*asked, "--output", str(output), "--figure"]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("error: ") == shown.err.count("\n") == 2
+    assert "\x1b" not in shown.out + shown.err
+    pages = {page.stem for page in output.glob("*.html")}
+    assert pages == {odd, synthetic.name, f"{odd}-and-{synthetic.name}"}
+    for page in output.glob("*.html"):
+        assert page.read_text("utf-8").rstrip().endswith("</html>")
+    assert r"\ud800" in (output / f"{odd}.html").read_text("utf-8")
+    assert not list(output.glob("*.draft"))
+
+
+def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "page.html"
+    write_whole(path, lambda file: file.write(b"old"))
+
+    def fail(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, fail)
+    assert path.read_bytes() == b"old"
+    assert [one.name for one in path.parent.iterdir()] == ["page.html"]
+
+
+def test_names_in_figures_are_made_printable() -> None:
+    figure, axes = drawing.panel(["a"])
+    axes.set_title("half \ud800 \x1b[31m")
+    assert r"half \ud800 \x1b[31m" in drawing.svg(figure, "name", "alt")

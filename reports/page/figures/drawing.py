@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from reports.results.files import write_whole
+from reports.terminal import printable
 
 INK, GRID = "#1b1f24", "#d0d7de"
 PANEL = (4.2, 3.0)
@@ -130,7 +135,8 @@ def svg(figure: Figure, name: str, alt: str) -> str:
         alt: what a reader who cannot see the figure has to know.
     """
     buffer = io.StringIO()
-    with mpl.rc_context(SETTINGS | {"svg.hashsalt": name}):
+    _make_printable(figure)
+    with mpl.rc_context(SETTINGS | {"svg.hashsalt": printable(name)}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -150,12 +156,27 @@ def svg(figure: Figure, name: str, alt: str) -> str:
 
 def save(figure: Figure, path: Path) -> None:
     """Write `figure` as `path` with the suffixes .svg and .png, on white paper."""
-    with mpl.rc_context(SETTINGS | {"svg.hashsalt": path.name}):
+    _make_printable(figure)
+    with mpl.rc_context(SETTINGS | {"svg.hashsalt": printable(path.name)}):
         for suffix, metadata in (
             (".svg", {"Date": None, "Creator": None}),
             (".png", {"Software": None}),
         ):
-            figure.savefig(path.with_suffix(suffix), facecolor="white", dpi=160, metadata=metadata)
+            write = partial(
+                figure.savefig,
+                format=suffix[1:],
+                facecolor="white",
+                dpi=160,
+                metadata=metadata,
+            )
+            write_whole(path.with_suffix(suffix), write)
+
+
+def _make_printable(figure: Figure) -> None:
+    """Names come from results files: half a character could not be drawn, nor be written."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(printable(text.get_text()))
 
 
 def panel(names: Collection[str], rows: int = 1) -> tuple[Figure, Axes]:
