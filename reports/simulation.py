@@ -31,7 +31,7 @@ from reports.families import DESIGNS, FAMILIES, KINDS, NEAR, Outcome, measure, o
 from reports.findings.claims import NOTHING, check, exponent, judge_growth
 from reports.findings.findings import find
 from reports.findings.growth import Growth, Order, rank
-from reports.results import load, locate
+from reports.results import ResultsError, load, locate
 from reports.stats import estimates
 from reports.stats.complexity import MODELS, classify, growth
 from reports.stats.crossover import crossover
@@ -418,7 +418,11 @@ def main() -> int:
     parser.add_argument("--verdicts", nargs="+", metavar="RUN", help="list those of kept runs")
     options = parser.parse_args()
     if options.verdicts:
-        print(of_runs(options.verdicts))
+        try:
+            print(of_runs(options.verdicts))
+        except ResultsError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
         return 0
     today = datetime.now(UTC).date()
     print(
@@ -427,15 +431,10 @@ def main() -> int:
     print(f"{options.curves} curves of each family, seed {options.seed}\n")
     print(verdicts(options.curves, options.seed))
     print(intervals(max(1, options.curves // 10), options.seed))
-<<<<<<< HEAD
     print(comparisons(max(1, options.curves // 20), options.seed))
     print(held_out([str(run.parent) for run in sorted(REFERENCE.glob("*/journal.jsonl"))]))
     print(crossovers(options.curves * 5, options.seed))
-=======
-    print(comparisons(max(1, options.curves // 10), options.seed))
-    print(crossovers(options.curves * len(MODELS), options.seed))
     return 0
->>>>>>> main
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ class Growth:
         multiply_adds: counted from the head's formulas.
         bytes: bytes that have to move, counted likewise.
         memory: peak above the baseline.
-        time: the verdict on the measured seconds, beside the counts: two thirds of the belief in a growth
-            was theirs before the clock was read.
+        time: the verdict on the measured seconds, beside the counts: most of the belief in a
+            growth was theirs before the clock was read.
         since: the class count from which on the times are judged, as the head changes its algorithm
             there; 0 where it does not.
         step: the machine's `allowance` for caches.
