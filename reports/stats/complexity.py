@@ -80,6 +80,7 @@ FEWEST_LEFT: Final = 3
 # What the price of a spike takes for no error at all.
 VISIBLE: Final = 0.02
 
+NAMES: Final = {0.0: "O(log n)", 0.5: "O(sqrt n)", 1.0: "O(n)", 2.0: "O(n^2)"}
 # Exponents of the curves; the verdict ignores those so near to a model that no clock parts them.
 POWERS: Final = (*(k / 10 for k in range(21)), 2.5, 3.0)
 NEAR: Final = (0.1, 0.9, 1.1, 1.9)
@@ -275,6 +276,11 @@ def classify(
     flat = max(masses, key=lambda model: masses[model]) == MODELS[0]
     exponent = _slope(fits.n, fits.y) if flat else fits.exponent()
     model, reason = _verdict(fits, exponent, scatter)
+    if model in NAMES.values():
+        # Two steps, or a logarithm beside it, are tried with a model only: its power may be true.
+        [power] = [power for power, name in NAMES.items() if name == model]
+        ends = min(exponent.low, power), max(exponent.high, power)
+        exponent = Interval(ends[0], exponent.estimate, ends[1])
     return Verdict(
         model=model,
         probabilities=MappingProxyType(masses),
@@ -374,15 +380,14 @@ def _typical(rounds: Sequence[Array]) -> tuple[Array, float]:
 
 def _shapes(x: Array, step: float) -> Iterator[tuple[Shape, float]]:
     """Every shape that is tried at sizes of logarithms `x`, with its share of its model's prior."""
-    names = {0.0: "O(log n)", 0.5: "O(sqrt n)", 1.0: "O(n)", 2.0: "O(n^2)"}
     gaps = ((x[1:] + x[:-1]) / 2).tolist()
     for ceiling in (False, True):
         # Seen at fewer sizes it could as well be the beginning of a faster growth.
         later = [((at, 0.0, (step - 1) * part),) for at in gaps[:-2] for part in (0.25, 0.75)]
-        yield Shape(names[0], 0, ceiling=ceiling), PLAIN / 2
+        yield Shape(NAMES[0.0], 0, ceiling=ceiling), PLAIN / 2
         for steps in later:
-            yield Shape(names[0], 0, steps, ceiling=ceiling), (1 - PLAIN) / 2 / len(later)
-    for model, power in [*((names.get(p, POWER), p) for p in POWERS[1:]), ("O(n log n)", 1.0)]:
+            yield Shape(NAMES[0.0], 0, steps, ceiling=ceiling), (1 - PLAIN) / 2 / len(later)
+    for model, power in [*((NAMES.get(p, POWER), p) for p in POWERS[1:]), ("O(n log n)", 1.0)]:
         linear, named = model == "O(n)", model != POWER
         once = list(_once(gaps, math.log(step), *((FINE, WIDTHS) if linear else (COARSE, ENDS))))
         twice = list(_twice(gaps, math.log(step), THIRDS if linear else HALVES)) if named else []
