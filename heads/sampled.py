@@ -93,7 +93,9 @@ class Sampled(RowSparse, Softmax):
         rows = torch.cat((target, classes))
         weight, bias = sparsely_gathered(self.linear.weight, self.linear.bias, rows)
         size = len(target)
-        positive = at_least_float32(torch.linalg.vecdot(features, weight[:size])) + bias[:size]
+        # In float16, slopes of 1 / N would be lost on their way back to these few rows.
+        features, weight, bias = (at_least_float32(each) for each in (features, weight, bias))
+        positive = torch.linalg.vecdot(features, weight[:size]) + bias[:size]
         negative = at_least_float32(F.linear(features, weight[size:], bias[size:]))
         negative = negative - log_expected.to(negative.dtype)
         negative = negative.masked_fill(classes == target.unsqueeze(1), -torch.inf)

@@ -82,8 +82,10 @@ def test_the_guide_holds_a_head_a_peer_and_a_section_with_their_tests():
         *("heads", "tests/heads", "bench/peers", "tests/bench"),
         *("reports/page/sections", "tests/reports"),
     }
+    packages = ("heads", "bench/peers", "reports/page/sections")
     assert {name for name, _ in CHANGES} == {
-        f"{package}/__init__.py" for package in ("heads", "bench/peers", "reports/page/sections")
+        *(f"{package}/__init__.py" for package in packages),
+        "tests/heads/test_half.py",
     }
 
 

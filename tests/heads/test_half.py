@@ -17,6 +17,8 @@ CLASSES, FEATURES = 500, 16
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "autocast": torch.bfloat16}
 # On a tree with wider nodes, heads use other tables.
 NAMES = (*heads.names(), "wide")
+# Times the softmax's own error that a head may err, where it is not 2.
+FACTORS: dict[str, float] = {}
 
 
 @cache
@@ -65,11 +67,11 @@ def test_gradients_err_at_most_twice_as_much_as_the_softmaxs(
     name: str, mode: str, labels: str
 ) -> None:
     """Or as the rounding of a result to its dtype, beyond which the softmax may be lucky."""
-    rounding = torch.finfo(DTYPES[mode]).eps / 2
+    rounding, factor = torch.finfo(DTYPES[mode]).eps / 2, FACTORS.get(name, 2)
     of_input, *of_parameters = errors("softmax", mode, labels, 8192, False)
     ours, *others = errors(name, mode, labels, 8192, False)
-    assert ours <= 2 * max(of_input, rounding)
-    assert max(others) <= 2 * max(*of_parameters, rounding)
+    assert ours <= factor * max(of_input, rounding)
+    assert max(others) <= factor * max(*of_parameters, rounding)
 
 
 @pytest.mark.parametrize("labels", ["skewed", "equal"])
