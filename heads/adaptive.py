@@ -184,7 +184,10 @@ class Adaptive(Ordered):
         return Cost(multiply_adds, elements * bytes_each + batch_size * INT64_BYTES)
 
     def backward_cost(self, batch_size: int) -> Cost:
-        """Two products for each of the forward's; every gradient is dense, so all are written."""
+        """Two products for each of the forward's; every gradient is dense, so all are written.
+
+        Which clusters a batch touches depends on its labels: this is for the shares of `_clusters`.
+        """
         d = self.in_features
         forward = self.forward_cost(batch_size)
         elements = 2 * self._parameters_read() + batch_size * (2 * d + self.adaptive.head_size)

@@ -96,7 +96,8 @@ class Head(nn.Module, ABC):
         """Counted work of one `phase` on a batch, from this head's formulas.
 
         Phases: the loss with its graph (`forward`), its gradients (`backward`), one plain SGD
-        update (`step`), all three (`train`), and the most probable class (`predict`).
+        update (`step`), all three (`train`), and the most probable class (`predict`). Where work
+        depends on the labels or the scores, it is the most that it can be.
         """
         if phase not in get_args(Phase):
             raise ValueError(f"phase must be one of {', '.join(get_args(Phase))}, got {phase!r}")

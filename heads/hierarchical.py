@@ -142,7 +142,8 @@ class Hierarchical(TreeHead, HierarchicalDense):
 
     Source, arguments, shape, errors: as `HierarchicalDense`.
 
-    Cost, with L = ceil(log2 n) and R the distinct rows of a batch (at most N L), in multiply-adds:
+    Cost, with L = ceil(log2 n) and R the most distinct rows that a batch can touch (at most N L;
+    uniform labels share some of them and touch fewer), in multiply-adds:
     forward N L d, backward 2 N L d, step R (d + 1), predict at worst N (n - 1) d; for n <= 256,
     N (n - 1) d, 2 N (n - 1) d, (n - 1) (d + 1), N (n - 1) d.
     """

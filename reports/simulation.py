@@ -1,12 +1,11 @@
 """The benchmark of the method: verdicts and intervals on curves and cells whose truth is known.
 
-    python -m reports.simulation [--curves N] [--seed S]
+    python -m reports.simulation [--curves N] [--seed S] [--verdicts RUN ...]
 
-Each curve is a + b*g(n) at 15 sizes from 2^5 to 2^19: overhead a from 10 to 100 us, the growing
-term at the top 2 to 100 times the overhead (both log-uniform); 3 passes of 10 rounds; every round
-with 2 to 5 % noise, every size in every pass with 2 to 5 % drift of its own (passes run in shuffled
-order); 3 % of the rounds 1.5 to 4 times too long. `classify` is judged beside the rules of
-google/benchmark and of the big-O package, which see the medians of the same samples.
+`classify` is judged on the families of `reports/families.py`, which hold far more than the shapes
+it considers, beside the rules of google/benchmark and of the big-O package, which see the medians
+of the same samples; and the claims that a report would make of those curves. With --verdicts, what
+kept runs are said to show is listed instead, to be held beside their raw medians.
 """
 
 from __future__ import annotations
@@ -15,10 +14,11 @@ import importlib.util
 import math
 import platform
 import sys
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +27,13 @@ from numpy.typing import NDArray
 from reports import terminal
 from reports.arguments import MOST_SEED, Parser, whole
 from reports.compare import THRESHOLD, Measured, compare
+from reports.families import DESIGNS, FAMILIES, KINDS, NEAR, Outcome, measure, outcome
+from reports.findings.claims import NOTHING, check, exponent, judge_growth
+from reports.findings.findings import find
+from reports.findings.growth import Growth, Order, rank
+from reports.results import ResultsError, load, locate
 from reports.stats import estimates
-from reports.stats.complexity import MODELS, Model, classify, growth
+from reports.stats.complexity import MODELS, classify, growth
 from reports.stats.crossover import crossover
 from reports.stats.estimates import Interval, Passes
 
@@ -36,7 +41,13 @@ Array = NDArray[np.float64]
 Rule = Callable[[Array, Array], str]
 
 SIZES: Array = np.exp2(np.arange(5, 20))
+REFERENCE = Path(__file__).parent / "reference"
 PASSES, ROUNDS = 3, 10
+HEADBENCH, ALL = "headbench", "all"
+DECIDED = ("supported", "contradicted")
+# Claims that counts vouch for: how often may they still be supported where they are not true?
+FALSE = (("false: counted O(n)", "O(n)", False), ("false: counted O(log n)", "O(log n)", True))
+BIG_O = ("O(1)", "O(log n)", "O(n)", "O(n log n)", "O(n^2)")
 
 
 class Machine(NamedTuple):
@@ -68,22 +79,13 @@ def machine(random: np.random.Generator) -> Machine:
     return Machine(noise=random.uniform(0.02, 0.05), drift=random.uniform(0.02, 0.05))
 
 
-def curve(model: Model, random: np.random.Generator) -> Array:
-    """Seconds at SIZES: a random overhead, and a term of `model` 2 to 100 times it at the top."""
-    g = growth(model, SIZES)
-    overhead = math.exp(random.uniform(math.log(10e-6), math.log(100e-6)))
-    times = math.exp(random.uniform(math.log(2), math.log(100)))
-    seconds: Array = overhead * (1 + times * g / max(g[-1], 1))
-    return seconds
-
-
 def google_benchmark(n: Array, seconds: Array) -> str:
     """The rule of google/benchmark: `MinimalLeastSq` with `oAuto`, in its src/complexity.cc.
 
     One coefficient and no intercept, least squares on the absolute times, the smallest root mean
     square error (normalised by the mean time); among its curves is n^3.
     """
-    growing: dict[str, Array] = {model: growth(model, n) for model in MODELS[1:]}
+    growing: dict[str, Array] = {model: growth(model, n) for model in BIG_O[1:]}
     curves = {"O(1)": np.ones_like(n), **growing, "O(n^3)": n**3}
     errors = {
         name: float(np.mean((seconds - (seconds @ g) / (g @ g) * g) ** 2)) ** 0.5 / seconds.mean()
@@ -101,78 +103,132 @@ def big_o_package(n: Array, seconds: Array) -> str:
     package = importlib.import_module("big_o.big_o")
     models = importlib.import_module("big_o.complexities")
     names = ("Constant", "Logarithmic", "Linear", "Linearithmic", "Quadratic")
-    classes = {getattr(models, name): model for name, model in zip(names, MODELS, strict=True)}
+    classes = {getattr(models, name): model for name, model in zip(names, BIG_O, strict=True)}
     best, _ = package.infer_big_o_class(n, seconds * 1e6, classes=list(classes))
     return classes[type(best)]
 
 
+KNOWN = {"O(1)": 0.0, "O(log n)": 0.0, "O(sqrt n)": 0.5, "O(n)": 1.0, "O(n^2)": 2.0}
+"""Exponents of growths that are powers, or the limit of powers."""
+
+
+class Judged(NamedTuple):
+    """What every rule, and the claims, said of one curve: rule -> outcome."""
+
+    family: str
+    truth: str
+    outcomes: Mapping[str, Outcome]
+    covered: bool
+
+
+def judge(family: str, index: int, seed: int) -> Judged:
+    """Draw curve `index` of a family, measure it and judge it by every rule."""
+    random = np.random.default_rng([seed, index, *family.encode()])
+    n = list(DESIGNS.values())[index % len(DESIGNS)]
+    truth = FAMILIES[family](n, random)
+    samples = measure(truth.values, KINDS[random.integers(len(KINDS))], random)
+    verdict = classify(n, samples)
+    medians = np.array([np.median(taken) for taken in samples])
+    said = {HEADBENCH: verdict.model, "google/benchmark": google_benchmark(n, medians)}
+    if importlib.util.find_spec("big_o"):
+        said["big-O"] = big_o_package(n, medians)
+    outcomes: dict[str, Outcome] = {rule: outcome(truth.growth, m) for rule, m in said.items()}
+    for name, counted, at_most in (("true claim", truth.growth, False), *FALSE):
+        if name == "true claim" and counted not in MODELS:
+            continue
+        if name != "true claim" and not _false(truth.growth, counted, at_most):
+            continue
+        order = Order(counted, 0)
+        clock = classify(n, samples, expected=[counted])
+        growing = Growth("simulated", "train", order, order, None, clock)
+        answer, _ = judge_growth(growing, counted, at_most=at_most)
+        good = "supported" if name == "true claim" else "contradicted"
+        outcomes[name] = (
+            "right" if answer == good else "wrong" if answer in DECIDED else "inconclusive"
+        )
+    covered = KNOWN.get(truth.growth, math.nan) in verdict.exponent
+    return Judged(family, truth.growth, outcomes, covered)
+
+
+def _false(truth: str, counted: str, at_most: bool) -> bool:
+    """Whether "it grows like what was counted" is plainly false of a curve."""
+    beyond = rank(truth) - rank(counted)
+    return (beyond if at_most else abs(beyond)) > NEAR
+
+
 def verdicts(count: int, seed: int) -> str:
-    """The tables of verdicts on `count` curves of each model, and of the exponents covered."""
-    random = np.random.default_rng(seed)
-    rules: dict[str, Rule] = {"google/benchmark": google_benchmark}
-    installed = importlib.util.find_spec("big_o") is not None
-    if installed:
-        rules["big-O"] = big_o_package
-    outcomes: dict[str, Counter[tuple[Model, str]]] = {n: Counter() for n in ("headbench", *rules)}
-    covered: Counter[Model] = Counter()
-    seconds = 0.0
-    for model in MODELS:
-        for _ in range(count):
-            truth = curve(model, random)
-            cells = machine(random).measure(truth, random)
-            pooled = [np.concatenate(cell) for cell in cells]
-            began = time.perf_counter()
-            verdict = classify(SIZES, pooled)
-            seconds += time.perf_counter() - began
-            outcomes["headbench"][model, verdict.model] += 1
-            covered[model] += exponent(model, truth) in verdict.exponent
-            medians = np.array([np.median(samples) for samples in pooled])
-            for name, rule in rules.items():
-                outcomes[name][model, rule(SIZES, medians)] += 1
-    rows = [[name, "all", *_shares(counts, MODELS, count)] for name, counts in outcomes.items()] + [
-        [name, model, *_shares(counts, (model,), count)]
-        for name, counts in outcomes.items()
-        for model in MODELS
-    ]
-    absent = "" if installed else "\nThe big-O package is not installed: no row for it.\n"
+    """The tables of verdicts on `count` curves of each family."""
+    tasks = [(family, index, seed) for family in FAMILIES for index in range(count)]
+    with ProcessPoolExecutor() as pool:
+        judged = list(pool.map(judge, *zip(*tasks, strict=True), chunksize=max(1, count // 4)))
+    rules = list(dict.fromkeys(rule for one in judged for rule in one.outcomes))
+    rows = []
+    for family in (*FAMILIES, ALL):
+        own = [one for one in judged if family in (one.family, ALL)]
+        rows.append([family, *(_shares([one.outcomes.get(rule) for one in own]) for rule in rules)])
     return (
-        table(["method", "truth", "right", "wrong", "inconclusive"], rows)
-        + absent
+        "Right, wrong and inconclusive, in percent:\n\n"
+        + table(["truth", *rules], rows)
         + "\n"
         + table(
             ["truth", "exponent covered by its 95 % interval"],
-            [[model, f"{covered[model] / count:.1%}"] for model in MODELS],
+            [
+                [family, f"{np.mean([one.covered for one in judged if one.family == family]):.1%}"]
+                for family in FAMILIES
+                if math.isfinite(KNOWN.get(_truth(judged, family), math.nan))
+            ],
         )
-        + f"\n{1e3 * seconds / count / len(MODELS):.0f} ms a verdict.\n"
     )
 
 
-def habits(count: int, seed: int) -> str:
-    """The table of verdicts on `count` curves of each model where the drift has other habits."""
-    rows = []
-    for habit, sizes, passes in (
-        ("each size in each pass", True, True),
-        ("each pass, all sizes alike", False, True),
-        ("each size, all passes alike", True, False),
-    ):
-        random = np.random.default_rng(seed)
-        counts: Counter[tuple[Model, str]] = Counter()
-        for model in MODELS:
-            for _ in range(count):
-                shaky = machine(random)._replace(between_sizes=sizes, between_passes=passes)
-                cells = shaky.measure(curve(model, random), random)
-                verdict = classify(SIZES, [np.concatenate(cell) for cell in cells])
-                counts[model, verdict.model] += 1
-        rows.append([habit, *_shares(counts, MODELS, count)])
-    return table(["a drift of its own for", "right", "wrong", "inconclusive"], rows)
+def _truth(judged: Sequence[Judged], family: str) -> str:
+    return next(one.truth for one in judged if one.family == family)
 
 
-def exponent(model: Model, truth: Array) -> float:
-    """The exponent that a verdict's interval should cover: of the curve free of noise."""
-    known = {"O(1)": 0.0, "O(log n)": 0.0, "O(n)": 1.0, "O(n^2)": 2.0}
-    if model in known:
-        return known[model]
-    return classify(SIZES, list(truth[:, None])).exponent.estimate
+def _shares(outcomes: Sequence[Outcome | None]) -> str:
+    """Shares of right, wrong and inconclusive, of those that were judged."""
+    counts = Counter(outcomes)
+    total = sum(counts[one] for one in ("right", "wrong", "inconclusive"))
+    return (
+        " ".join(f"{100 * counts[one] / total:4.1f}" for one in ("right", "wrong", "inconclusive"))
+        if total
+        else NOTHING
+    )
+
+
+def of_runs(names: Sequence[str]) -> str:
+    """What kept runs are said to show: every verdict beside counts and raw medians."""
+    said = ""
+    for name in names:
+        findings = find(load(locate(name, Path("results"))))
+        rows = []
+        for growing in findings.growths:
+            cells = findings.alone_at(growing.phase, findings.batch)
+            medians = [
+                f"{1e6 * cell.seconds.estimate:.3g}"
+                for cell in cells
+                if cell.head == growing.head and cell.seconds
+            ]
+            counts = {order.model for order in (growing.multiply_adds, growing.bytes) if order}
+            verdict = growing.time
+            rows.append(
+                [
+                    f"{growing.head} {growing.phase}",
+                    " / ".join(sorted(counts, key=rank)),
+                    verdict.model if verdict else NOTHING,
+                    str(exponent(verdict)) if verdict else NOTHING,
+                    verdict.reason if verdict else NOTHING,
+                    " ".join(medians),
+                ]
+            )
+        timed = [growing.time for growing in findings.growths if growing.time]
+        decided = sum(verdict.model != "inconclusive" for verdict in timed)
+        said += f"{findings.run.name}: {decided} of {len(timed)} timed verdicts decided\n\n"
+        said += table(["head, phase", "counted", "verdict", "exponent", "reason", "us"], rows)
+        said += "\n"
+        answers = [[claim.name, one.answer, one.because] for claim, one in check(findings)]
+        said += table(["claim", "answer", "because"], answers) + "\n"
+    return said
 
 
 def bootstrap(cell: Passes, random: np.random.Generator, draws: int = 500) -> Array:
@@ -224,19 +280,67 @@ def intervals(runs: int, seed: int, cells: int = 200) -> str:
     )
 
 
+def held_out(names: Sequence[str]) -> str:
+    """How many passes of kept runs lie where the other passes of their cell say, at 95 %.
+
+    Real noise, and nothing simulated: a pass is left out everywhere, the scatter is learned from
+    the others. A cell is noisy where its other passes differ by more than three times the usual.
+    """
+    rows = []
+    for name in names:
+        cells = find(load(locate(name, Path("results")))).cells
+        logs = np.array(
+            [[math.log(np.median(p)) for p in c.samples] for c in cells if len(c.samples) == 3]
+        )
+        held: dict[str, list[bool]] = defaultdict(list)
+        for left in range(logs.shape[1] if logs.size else 0):
+            others = np.delete(logs, left, axis=1)
+            passes = [[np.exp([log]) for log in row] for row in others]
+            known = estimates.scatter(passes)
+            for row, cell, truth in zip(others, passes, logs[:, left], strict=True):
+                noisy = row.std(ddof=1) > 3 * math.sqrt(known.variance)
+                mean = estimates.median(cell, known)
+                # The mean of two passes errs by sqrt(1/2) of a pass, and the third by all of it.
+                within = abs(truth - row.mean()) <= math.sqrt(3) * math.log(
+                    mean.high / mean.estimate
+                )
+                held["noisy" if noisy else "quiet"].append(within)
+        if held:
+            all_ = [*held["quiet"], *held["noisy"]]
+            shares = (f"{np.mean(v):.1%} of {len(v)}" for v in (all_, held["quiet"], held["noisy"]))
+            rows.append([Path(name).name, *shares])
+    return table(["passes left out, run", "within", "of quiet cells", "of noisy cells"], rows)
+
+
+GRIDS = {
+    "15 sizes, 4.2 decades": SIZES,
+    "9 sizes, default": DESIGNS["9 sizes, default"],
+    "100, 1,024, 16,384": np.array([100.0, 1024, 16_384]),
+}
+
+
 def crossovers(count: int, seed: int) -> str:
-    """How often the crossover's interval covers the truth: linear against constant, closed form."""
-    random = np.random.default_rng(seed)
-    covered = 0
-    for _ in range(count):
-        overhead, slope = random.uniform(10e-6, 100e-6), math.exp(random.uniform(-18, -14))
-        truth = math.exp(random.uniform(math.log(100), math.log(100_000)))
-        machines = machine(random)
-        linear = machines.measure(overhead + slope * SIZES, random)
-        constant = machines.measure(np.full(SIZES.size, overhead + slope * truth), random)
-        at = crossover(SIZES, linear, constant, estimates.scatter([*linear, *constant])).at
-        covered += at is not None and truth in at
-    return f"{covered / count:.1%} of {count} crossovers are covered by their 95 % intervals.\n"
+    """How often the crossover's interval covers the truth, and how wide it is.
+
+    A linear head against one that costs the same at every size, in closed form; the truth lies
+    anywhere between the smallest and the largest size.
+    """
+    rows = []
+    for grid, n in GRIDS.items():
+        random = np.random.default_rng(seed)
+        covered, widths = 0, []
+        for _ in range(count):
+            overhead, slope = random.uniform(10e-6, 100e-6), math.exp(random.uniform(-18, -14))
+            truth = math.exp(random.uniform(math.log(2 * n[0]), math.log(n[-1] / 2)))
+            machines = machine(random)
+            linear = machines.measure(overhead + slope * n, random)
+            constant = machines.measure(np.full(n.size, overhead + slope * truth), random)
+            at = crossover(n, linear, constant, estimates.scatter([*linear, *constant])).at
+            covered += at is not None and truth in at
+            if at is not None and at.low > 0 and math.isfinite(at.high):
+                widths.append(at.high / at.low)
+        rows.append([grid, f"{covered / count:.1%}", f"{np.median(widths):.2f}"])
+    return table(["crossovers, by sizes", "covered", "high end over low end"], rows)
 
 
 CHANGES = (1.0, 1.05, 1.2, 1.5)
@@ -299,14 +403,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _shares(counts: Counter[tuple[Model, str]], models: Sequence[Model], count: int) -> list[str]:
-    """Right, wrong and inconclusive over `models`, as shares of `count` curves each."""
-    total = count * len(models)
-    right = sum(counts[model, model] for model in models)
-    undecided = sum(counts[model, "inconclusive"] for model in models)
-    return [f"{part / total:.1%}" for part in (right, total - right - undecided, undecided)]
-
-
 def _percentiles(draws: Array) -> Interval:
     low, middle, high = np.quantile(draws, [0.025, 0.5, 0.975])
     return Interval(float(low), float(middle), float(high))
@@ -316,20 +412,28 @@ def main() -> int:
     """Run the simulation and print its tables as Markdown; the exit status."""
     parser = Parser(prog="python -m reports.simulation", description=__doc__)
     parser.add_argument(
-        "--curves", type=whole(1, 100_000), default=200, help="curves of each model"
+        "--curves", type=whole(1, 100_000), default=100, help="curves of each family"
     )
     parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="of the curves")
+    parser.add_argument("--verdicts", nargs="+", metavar="RUN", help="list those of kept runs")
     options = parser.parse_args()
+    if options.verdicts:
+        try:
+            print(of_runs(options.verdicts))
+        except ResultsError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return 0
     today = datetime.now(UTC).date()
     print(
         f"{today}, {platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}"
     )
-    print(f"{options.curves} curves of each model, seed {options.seed}\n")
+    print(f"{options.curves} curves of each family, seed {options.seed}\n")
     print(verdicts(options.curves, options.seed))
-    print(habits(options.curves, options.seed))
     print(intervals(max(1, options.curves // 10), options.seed))
-    print(comparisons(max(1, options.curves // 10), options.seed))
-    print(crossovers(options.curves * len(MODELS), options.seed))
+    print(comparisons(max(1, options.curves // 20), options.seed))
+    print(held_out([str(run.parent) for run in sorted(REFERENCE.glob("*/journal.jsonl"))]))
+    print(crossovers(options.curves * 5, options.seed))
     return 0
 
 

@@ -60,6 +60,7 @@ class Adviser:
         """Everything that the page needs to answer as `advise` does."""
         scales = {"seconds": units.SECONDS, "bytes": units.BYTES}
         laws = {"knots": cost_model.KNOTS, "reach": cost_model.REACH}
+        laws["farthest"] = cost_model.FARTHEST
         return json.dumps(laws | {"units": scales} | asdict(self))
 
 
@@ -99,6 +100,7 @@ def adviser(findings: Findings) -> Adviser:
         cells: dict[str, list[Cell]] = {}
         for cell in findings.alone_at(phase):
             cells.setdefault(cell.head, []).append(cell)
+        cells = {head: _one_algorithm(findings, head, many) for head, many in cells.items()}
         own = {h: many for h, many in cells.items() if any(c.multiply_adds for c in many)}
         time = cost_model.fit({head: _timed(many) for head, many in own.items()})
         memory = cost_model.fit({head: _sized(many) for head, many in own.items()}, exact=True)
@@ -115,6 +117,14 @@ def adviser(findings: Findings) -> Adviser:
         left_out={head: why for head, why in left_out.items() if head not in known},
         accuracy={head: share for head, share in accuracy.items() if head in known},
     )
+
+
+def _one_algorithm(findings: Findings, head: str, cells: list[Cell]) -> list[Cell]:
+    """The cells from the size on at which a head changes its algorithm, where enough are left."""
+    since = max((growth.since for growth in findings.growths if growth.head == head), default=0)
+    after = [cell for cell in cells if cell.classes >= since]
+    enough = len({cell.classes for cell in after}) >= cost_model.LEAST_CLASSES
+    return after if enough else cells
 
 
 def _timed(cells: Sequence[Cell]) -> list[Sample]:
@@ -143,10 +153,12 @@ def _accuracy(findings: Findings) -> dict[str, float]:
 
 
 def advise(known: Adviser, asked: Question) -> list[Row]:
-    """Every head's predicted cost, the fastest first."""
+    """Every head's predicted cost, the fastest first; without those whose law refuses."""
     rows = []
     size = (asked.classes, asked.batch, asked.features)
     for head, costs in known.phases.get(asked.phase, {}).items():
+        if costs.time.refuses(*size):
+            continue
         memory = costs.memory.at(*size) if costs.memory else None
         rows.append(
             Row(
@@ -172,13 +184,17 @@ def recommend(known: Adviser, asked: Question, rows: Sequence[Row]) -> list[str]
     """What to take and why, a sentence each."""
     candidates = [row for row in rows if row.fits == "yes"]
     candidates = candidates or [row for row in rows if row.fits == "perhaps"]
-    if not rows:
+    refused = _refused(known, asked)
+    if not rows and not refused:
         return ["This run measured no head alone in this phase at enough class counts."]
+    if not rows:
+        return refused
     if not candidates:
         leanest = min(rows, key=_least_memory)
         need = units.num_bytes(leanest.memory.estimate) if leanest.memory else "more"
         limit = units.num_bytes(asked.memory or 0)
-        return [f"No head fits into {limit}: the leanest, {leanest.head}, needs about {need}."]
+        leaner = f"the leanest, {leanest.head}, needs about {need}"
+        return [f"No head fits into {limit}: {leaner}.", *refused]
     best, *others = candidates
     rivals = [row.head for row in others if _too_close(best.seconds, row.seconds)]
     taken = f"{best.head}: predicted to be the fastest"
@@ -190,7 +206,16 @@ def recommend(known: Adviser, asked: Question, rows: Sequence[Row]) -> list[str]
         said.append(f"Too close to tell apart from it: {', '.join(rivals)}.")
     if best.extrapolated:
         said.append(f"Extrapolated: {' and '.join(best.extrapolated)} outside what was measured.")
-    return [*said, _caveat(known, best.head)]
+    return [*said, _caveat(known, best.head), *refused]
+
+
+def _refused(known: Adviser, asked: Question) -> list[str]:
+    """Which heads are not predicted, a sentence for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for head, costs in known.phases.get(asked.phase, {}).items():
+        if why := costs.time.refuses(asked.classes, asked.batch, asked.features):
+            reasons.setdefault(why, []).append(head)
+    return [f"Not predicted: {', '.join(heads)} ({why})." for why, heads in reasons.items()]
 
 
 def _least_memory(row: Row) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 
 from reports import units
 from reports.findings.findings import Findings
-from reports.findings.growth import Growth, Order, rank, reading
+from reports.findings.growth import ORDERS, Growth, Order, rank, reading
 from reports.findings.published import PUBLISHED
 from reports.findings.trained import accuracy_over_seeds, by_variant, epoch_passes
 from reports.results import Training
@@ -26,12 +26,10 @@ Answer = Literal["supported", "contradicted", "inconclusive", "not tested"]
 
 NOTHING = "—"
 SURE = 0.95
-# The growth exponent that each claimed model has, and what parts log n from n.
-PLACE = {"O(log n)": 0.0, "O(n)": 1.0}
-BETWEEN = 0.5
-# What leaving one cache after the other adds to the exponent of a cost that is linear in n: a class
-# costs up to twice as much where its weights come from memory, over some decades of n.
-CACHES = 0.25
+# Margins of equivalence, fixed before anything was measured. Noise is no margin: more of it may
+# only make an answer less decided.
+SAME_TIME = 0.03
+SAME_ACCURACY = 0.025
 
 
 @dataclass(frozen=True)
@@ -103,40 +101,30 @@ def _complexity(head: str, model: str, *, at_most: bool) -> Callable[[Findings],
 
 
 def judge_growth(growth: Growth, model: str, *, at_most: bool) -> tuple[Answer, str]:
-    """The clock decides; where it cannot, it may still exclude what the claim excludes.
+    """What counts and clock say together; the counts alone never decide, nor against the clock.
 
     Args:
         growth: evidence on a training step.
         model: the claimed growth.
         at_most: the claim is a bound ("only O(log n)"), so that slower growth supports it too.
     """
-    time = growth.time
-    counted = [found for found in (growth.multiply_adds, growth.bytes) if found]
-    exact = max((found.model for found in counted), key=rank, default=None)
-    said = reading(growth)
+    time, said = growth.time, reading(growth)
     if time is None:
         return "not tested", said
-    if time.model != "inconclusive":
-        faster = rank(time.model) - rank(model)
-        if faster > 0 or (faster < 0 and not at_most and exact != model):
-            return "contradicted", said
-        # What the counts add up to has to show at some size, even where the clock does not see it.
-        hidden = exact is not None and rank(exact) > rank(model)
-        return ("inconclusive" if hidden or (faster and not at_most) else "supported"), said
-    exponent, likely = time.exponent, {rank(m): p for m, p in time.probabilities.items()}
-    here = rank(model)
-    if (
-        at_most
-        and exponent.high < BETWEEN
-        and sum(likely.get(r, 0.0) for r in range(here + 1)) >= SURE
-    ):
-        return "supported", f"{said} But nothing that grows faster than {model} fits them."
-    # The counts have no noise: they settle which of the models that the clock cannot tell apart.
-    near = sum(likely.get(here + step, 0.0) for step in (-1, 0, 1))
-    close = exponent.low - CACHES <= PLACE[model] <= exponent.high + CACHES
-    if exact == model and close and near >= SURE:
-        return "supported", f"{said} The counted work, which has no noise, is {model}."
-    return "inconclusive", said
+    counted = [found.model for found in (growth.multiply_adds, growth.bytes) if found]
+    exact = max(counted, key=rank, default=None)
+    # What the counts add up to has to show at some size, even where the clock does not see it.
+    hidden = exact is not None and rank(exact) > rank(model)
+    if time.model == "inconclusive":
+        slower = ORDERS[: ORDERS.index(model) + 1]
+        faster = sum(p for growing, p in time.probabilities.items() if growing not in slower)
+        if at_most and not hidden and faster <= 1 - SURE:
+            return "supported", f"{said} But nothing that grows faster than {model} fits them."
+        return "inconclusive", said
+    beyond = rank(time.model) - rank(model)
+    if beyond > 0 or (beyond < 0 and not at_most and exact != model):
+        return "contradicted", said
+    return ("inconclusive" if hidden or (beyond and not at_most) else "supported"), said
 
 
 def _kinds(growth: Growth) -> tuple[Evidence, ...]:
@@ -146,6 +134,11 @@ def _kinds(growth: Growth) -> tuple[Evidence, ...]:
         Evidence("counted bytes", _order(growth.bytes)),
         Evidence("peak memory", _order(growth.memory)),
         Evidence("timed", _timed(growth), growth.time.reason if growth.time else ""),
+        Evidence(
+            "allowed for caches",
+            f"{growth.step:.1f} times",
+            "as much more may a class cost outside the caches, by the machine's copy speeds",
+        ),
     )
 
 
@@ -195,7 +188,6 @@ def _epochs(findings: Findings) -> Verdict:
     the same network, measured interleaved, which a drifting machine does not favour either way.
     """
     softmax, gumbel = _variant(findings, "softmax"), _variant(findings, "gumbel")
-    margin = findings.margin
     looks: list[tuple[str, Interval]] = []
     measured = NOTHING
     if softmax and gumbel:
@@ -214,14 +206,26 @@ def _epochs(findings: Findings) -> Verdict:
     )
     if not looks:
         return Verdict("not tested", measured, "Neither epochs nor steps of both were measured.")
-    found = [estimates.judge(ratio, margin) for _, ratio in looks]
-    against, in_favour = "slower" in found, "faster" in found or "same" in found
-    because = f"Differences within the noise floor of {units.share(margin)} do not count."
-    if against and in_favour:
-        return Verdict("inconclusive", measured, f"The looks disagree. {because}", evidence)
-    if against or in_favour:
-        return Verdict("contradicted" if against else "supported", measured, because, evidence)
-    return Verdict("inconclusive", measured, f"The intervals are too wide. {because}", evidence)
+    answer, because = judge_looks([ratio for _, ratio in looks], findings.margin)
+    return Verdict(answer, measured, because, evidence)
+
+
+def judge_looks(looks: Sequence[Interval], floor: float) -> tuple[Answer, str]:
+    """Whether something takes no longer, by every look at it: ratios of times.
+
+    It does where a ratio cannot be above the margin of equivalence, and does not where it must be,
+    by more than the noise `floor` too. Looks that do not all say the same decide nothing.
+    """
+    margin = f"the margin of {units.share(SAME_TIME)} within which times count as the same"
+    if all(look.high <= 1 + SAME_TIME for look in looks):
+        return "supported", f"All of every interval lies below or within {margin}."
+    if all(look.low > 1 + max(SAME_TIME, floor) for look in looks):
+        return "contradicted", f"All of every interval lies above {margin} and the noise floor."
+    above = any(look.low > 1 + SAME_TIME for look in looks)
+    below = any(look.high <= 1 + SAME_TIME for look in looks)
+    if above and below:
+        return "inconclusive", f"The looks disagree about {margin}."
+    return "inconclusive", f"An interval reaches over {margin}, or over the noise floor."
 
 
 def _epoch_seconds(trainings: Sequence[Training]) -> list[np.ndarray]:
@@ -266,12 +270,16 @@ def judge_accuracy(found: Interval, published: float, seeds: int) -> tuple[Answe
     # The published figure has the scatter of its own test images, about as large as ours.
     reach = math.sqrt(2) * max(found.high - found.estimate, found.estimate - found.low)
     apart = found.estimate - published
-    said = f"{100 * apart:+.1f} points from the published {units.share(published)}"
-    if abs(apart) <= reach:
-        return "supported", f"{said}, within the {100 * reach:.1f} that test images explain."
-    if seeds == 1 and abs(apart) <= ONE_SEED * reach:
-        return "inconclusive", f"{said}: another seed may explain that; train more than one."
-    return "contradicted", f"{said}, more than test images and seeds explain."
+    said = (
+        f"{100 * apart:+.1f} points from the published {units.share(published)}, "
+        f"give or take the {100 * reach:.1f} of the test images"
+    )
+    if abs(apart) + reach <= SAME_ACCURACY:
+        return "supported", f"{said}: within {100 * SAME_ACCURACY:.1f} points, which count as none."
+    if abs(apart) <= (ONE_SEED if seeds == 1 else 1) * reach:
+        more = "another seed may explain that; train more than one" if seeds == 1 else "too many"
+        return "inconclusive", f"{said}: {more}."
+    return "contradicted", f"{said}: more than test images and seeds explain."
 
 
 def _variant(findings: Findings, head: str) -> list[Training]:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from reports.findings import joined
 from reports.findings.fastest import Fastest, fastest
-from reports.findings.growth import Growth, growths
+from reports.findings.growth import Growth, allowance, growths
 from reports.findings.joined import Cell, Memory, Setting
 from reports.findings.trained import Trained, trained
 from reports.results import Run
@@ -108,10 +108,14 @@ class Findings:
     @cached_property
     def growths(self) -> tuple[Growth, ...]:
         """Evidence on how each head and phase grows, at `batch`."""
+        machine = self.run.facts.get("machine")
         return growths(
-            cell
-            for cell in self.cells
-            if self.alone and self.alone.holds(cell) and cell.batch == self.batch
+            (
+                cell
+                for cell in self.cells
+                if self.alone and self.alone.holds(cell) and cell.batch == self.batch
+            ),
+            allowance(machine if isinstance(machine, dict) else {}),
         )
 
     @cached_property

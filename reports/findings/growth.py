@@ -6,9 +6,11 @@ O(log n) multiply-adds whose gradient has O(n) bytes takes O(n) time in the end.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize
@@ -17,9 +19,7 @@ from reports.findings.joined import Cell
 from reports.stats import complexity
 from reports.stats.complexity import Verdict
 
-# The models that are fitted to times, and the square root, which times can hardly tell from its
-# neighbours but counts can.
-ORDERS = ("O(1)", "O(log n)", "O(sqrt n)", "O(n)", "O(n log n)", "O(n^2)")
+ORDERS = complexity.MODELS
 # A formula goes through its own counts; what is a little off is a sum over the levels of a tree
 # whose lowest one is partly filled, or a sparse gradient in which samples share rows. The strict
 # misfit is tried first, so that a change of algorithm is not smoothed over.
@@ -28,6 +28,10 @@ MISFITS = (0.02, 0.10)
 NEGLIGIBLE = 0.001
 # Two terms go through almost any three points.
 FEWEST_SIZES = 4
+# A page that the allocator has given back is written twice, as zeros and by the program.
+FRESH = 2.0
+# Caches faster or slower than that were measured while something else ran.
+LEAST_STEP, MOST_STEP = 2.0, complexity.STEP
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,11 @@ class Growth:
         multiply_adds: counted from the head's formulas.
         bytes: bytes that have to move, counted likewise.
         memory: peak above the baseline.
-        time: the verdict on the measured seconds.
+        time: the verdict on the measured seconds, beside the counts: most of the belief in a
+            growth was theirs before the clock was read.
+        since: the class count from which on the times are judged, as the head changes its algorithm
+            there; 0 where it does not.
+        step: the machine's `allowance` for caches.
     """
 
     head: str
@@ -61,6 +69,8 @@ class Growth:
     bytes: Order | None
     memory: Order | None
     time: Verdict | None
+    since: int = 0
+    step: float = complexity.STEP
 
 
 def order(sizes: Sequence[float], values: Sequence[float | None]) -> Order | None:
@@ -76,11 +86,20 @@ def order(sizes: Sequence[float], values: Sequence[float | None]) -> Order | Non
         return Order(ORDERS[0], 0)
     n, y = np.array(points, dtype=float).reshape(-1, 2).T
     droppable = len(n) - max(FEWEST_SIZES, len(n) // 2)
-    for misfit in MISFITS:
-        for terms, model in enumerate(ORDERS, start=1):
-            for first in range(droppable + 1):
-                if _fits(n[first:], y[first:], terms, misfit):
-                    return Order(model, int(n[first]) if first else 0)
+    linear = ORDERS.index("O(n)") + 1
+    slow, fast = range(linear), range(linear, len(ORDERS))
+    strict, loose = MISFITS
+    # What rounding leaves a linear sum off is no reason to call its upper half n log n.
+    for models, misfit, drop in (
+        (slow, strict, droppable),
+        (fast, strict, min(0, droppable)),
+        (slow, loose, droppable),
+        (fast, loose, droppable),
+    ):
+        for index in models:
+            for first in range(drop + 1):
+                if _fits(n[first:], y[first:], index + 1, misfit):
+                    return Order(ORDERS[index], int(n[first]) if first else 0)
     return None
 
 
@@ -100,45 +119,75 @@ def _fits(n: np.ndarray, y: np.ndarray, terms: int, misfit: float) -> bool:
     return bool(np.abs(parts.sum(axis=1) - 1).max() <= misfit and used + 2 <= len(n))
 
 
-def growths(cells: Iterable[Cell]) -> tuple[Growth, ...]:
+def allowance(machine: Mapping[str, Any]) -> float:
+    """How many times as much a class may cost outside the caches of a `machine` as inside.
+
+    The speeds of a copy inside and outside say so, and memory fetched anew is written twice.
+    Where they were not measured, `complexity.STEP`.
+    """
+    inside, outside = (
+        machine.get(name) for name in ("cache_copy_bytes_per_second", "copy_bytes_per_second")
+    )
+    if not (isinstance(inside, int | float) and isinstance(outside, int | float) and outside > 0):
+        return complexity.STEP
+    return min(MOST_STEP, max(LEAST_STEP, FRESH * inside / outside))
+
+
+def growths(cells: Iterable[Cell], step: float = complexity.STEP) -> tuple[Growth, ...]:
     """The evidence on every head and phase.
 
     Args:
         cells: of one setting and one batch size.
+        step: the machine's `allowance`.
     """
     groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
-    for cell in cells:
+    for cell in sorted(cells, key=lambda cell: cell.classes):
         groups[cell.head, cell.phase].append(cell)
+    works = {
+        place: order([c.classes for c in group], [c.multiply_adds for c in group])
+        for place, group in groups.items()
+    }
+    # A head changes its algorithm at one size, the same in all phases; some show it a size late.
+    since: dict[str, int] = defaultdict(int)
+    for (head, _), work in works.items():
+        since[head] = max(since[head], work.since if work else 0)
     return tuple(
-        _growth(head, phase, sorted(group, key=lambda cell: cell.classes))
+        _growth(head, phase, group, works[head, phase], since[head], step)
         for (head, phase), group in groups.items()
     )
 
 
-def _growth(head: str, phase: str, group: Sequence[Cell]) -> Growth:
+def _growth(
+    head: str, phase: str, group: Sequence[Cell], work: Order | None, since: int, step: float
+) -> Growth:
     sizes = [cell.classes for cell in group]
-    work = order(sizes, [cell.multiply_adds for cell in group])
-    # Where the counts show that small sizes run another algorithm, their times are no evidence of
-    # how the rest grows.
-    since = work.since if work else 0
+    moved = order(sizes, [cell.bytes for cell in group])
+    # Times of another algorithm, which small sizes run, are no evidence of how the rest grows.
     judged = [cell for cell in group if cell.samples and cell.classes >= since]
     return Growth(
         head=head,
         phase=phase,
         multiply_adds=work,
-        bytes=order(sizes, [cell.bytes for cell in group]),
+        bytes=moved,
         memory=order(sizes, [cell.memory.peak if cell.memory else None for cell in group]),
         time=complexity.classify(
-            [cell.classes for cell in judged], [np.concatenate(cell.samples) for cell in judged]
+            [cell.classes for cell in judged],
+            [np.concatenate(cell.samples) for cell in judged],
+            expected=[counted.model for counted in (work, moved) if counted],
+            step=step,
         )
         if len(judged) > 1
         else None,
+        since=since,
+        step=step,
     )
 
 
-def rank(model: str) -> int:
-    """Place of a growth in `ORDERS`; raises ValueError on "inconclusive"."""
-    return ORDERS.index(model)
+def rank(model: str) -> float:
+    """Place of a growth among others; raises KeyError on "inconclusive"."""
+    if power := re.fullmatch(r"O\(n\^(\d+\.\d+)\)", model):
+        return float(power[1])
+    return dict(zip(ORDERS, (0.0, 0.01, 0.5, 1.0, 1.01, 2.0), strict=True))[model]
 
 
 def reading(growth: Growth) -> str:
@@ -153,8 +202,8 @@ def reading(growth: Growth) -> str:
         )
     elif work and moved and rank(moved.model) < rank(work.model):
         said.append(f"{work.model} arithmetic on {moved.model} bytes.")
-    if work and work.since:
-        said.append(f"Judged from {work.since:,} classes on, where its algorithm changes.")
+    if growth.since:
+        said.append(f"Judged from {growth.since:,} classes on, where its algorithm changes.")
     exact = [found.model for found in (work, moved) if found]
     if time is None:
         said.append("Not timed.")
@@ -174,4 +223,6 @@ def reading(growth: Growth) -> str:
             )
         else:
             said.append("Counts and clock agree." if work == moved else "The clock agrees.")
+        if time.warning:
+            said.append(f"{time.warning}.")
     return " ".join(said)

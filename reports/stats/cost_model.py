@@ -55,6 +55,14 @@ LEAST_CLASSES = 4
 LEFT_OUT = 3
 """How many of the largest class counts are left out together, to see how far a law reaches."""
 
+LEAVING = math.log(5.0) / 4
+"""Least that an octave of classes outside may add to a time: over four of them a class may come to
+cost five times as much, as where its weights leave the last cache. Runs that end below show none of
+that, so no cell left out can."""
+
+FARTHEST = 4.0
+"""Octaves outside the range beyond which nothing is predicted: 16 times."""
+
 SMALLEST_MISS, LARGEST_MISS = 1e-3, math.log(1e3)
 """No law is trusted beyond three digits; and a factor of a thousand says that nothing is known."""
 
@@ -124,6 +132,17 @@ class Law:
             for name, far in zip(("classes", "batch", "features"), beyond, strict=True)
             if far > 0
         )
+
+    def refuses(self, classes: int, batch: int, features: int) -> str:
+        """Why these sizes are not predicted at all, or "" where they are."""
+        lone = self.batches[0] == self.batches[1]
+        if lone and batch != self.batches[0]:
+            return f"only batch {self.batches[0]} was measured, which cannot tell of another"
+        far = (*self.outside(classes, batch), abs(math.log2(features / self.features)))
+        for name, octaves in zip(("classes", "batch", "features"), far, strict=True):
+            if octaves > FARTHEST:
+                return f"{name} more than {2**FARTHEST:.0f} times outside what was measured"
+        return ""
 
     def _sum(self, classes: int, batch: int, features: int, row: int, score: int) -> float:
         point = math.log2(classes), math.log2(batch)
@@ -200,7 +219,7 @@ def fit(heads: Mapping[str, Sequence[Sample]], exact: bool = False) -> dict[str,
         head: replace(
             _fit(samples, exact),
             radius=min(LARGEST_MISS, math.hypot(radii[head], drifts[head])),
-            growth=(growth[0], growth[1]),
+            growth=(growth[0] if exact else max(growth[0], LEAVING), growth[1]),
         )
         for head, samples in enough.items()
     }

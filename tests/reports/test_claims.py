@@ -9,8 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reports.findings.claims import CLAIMS, Verdict, check, judge_accuracy, judge_growth
+from reports.findings.claims import (
+    CLAIMS,
+    Verdict,
+    check,
+    judge_accuracy,
+    judge_growth,
+    judge_looks,
+)
 from reports.findings.findings import Findings, find
 from reports.findings.growth import Growth, Order
 from reports.results import load
@@ -167,19 +176,85 @@ def test_accuracy_verdict(found: Interval, seeds: int, answer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "answer"),
-    [(0.95, 1.05, "supported"), (1.07, 1.23, "supported"), (1.4, 1.6, "inconclusive")],
+    ("seconds", "answers"),
+    [
+        (lambda n: 5e-5 + 1e-7 * n * (3 if n > 2**14 else 1), {"supported"}),
+        (lambda n: max(1e-3, 1e-7 * n), {"supported"}),
+        (lambda n: 5e-5 + 1e-6 * n**0.7, {"inconclusive"}),
+        (lambda n: 5e-5 + 1e-8 * n**1.5, {"inconclusive", "contradicted"}),
+    ],
 )
-def test_the_counts_settle_what_caches_bend_but_no_more_than_that(
-    low: float, high: float, answer: str
+def test_counts_settle_what_caches_bend_but_are_no_rubber_stamp(
+    tmp_path: Path, seconds: Callable[[int], float], answers: set[str]
 ) -> None:
+    lines = steps("softmax", seconds, counted=linear)
+    assert judged(tmp_path, lines)["softmax-linear"].answer in answers
+
+
+def widened(found: Interval, by: float) -> Interval:
+    """The same estimate, the distances to its ends `by` times as large."""
+    centre = found.estimate
+    return Interval(centre - by * (centre - found.low), centre, centre + by * (found.high - centre))
+
+
+INTERVALS = st.builds(
+    lambda centre, below, above: Interval(centre - below, centre, centre + above),
+    st.floats(0.5, 2),
+    st.floats(0, 0.5),
+    st.floats(0, 0.5),
+)
+DECIDED = ("supported", "contradicted")
+
+
+@given(st.lists(INTERVALS, min_size=1, max_size=3), st.floats(1, 20), st.floats(0, 1), st.data())
+def test_wider_looks_never_decide_more(
+    looks: list[Interval], by: float, floor: float, data: st.DataObject
+) -> None:
+    answer, _ = judge_looks(looks, floor)
+    noisier = [widened(look, data.draw(st.floats(1, by))) for look in looks]
+    after, _ = judge_looks(noisier, data.draw(st.floats(floor, 2)))
+    assert after not in DECIDED or after == answer
+
+
+@given(st.floats(0, 0.05), st.floats(0.1, 0.4), st.floats(1, 20), st.integers(1, 5))
+def test_wider_accuracies_never_decide_more(
+    reach: float, centre: float, by: float, seeds: int
+) -> None:
+    found = Interval(centre - reach, centre, centre + reach)
+    answer, _ = judge_accuracy(found, 0.23, seeds)
+    after, _ = judge_accuracy(widened(found, by), 0.23, seeds)
+    assert after not in DECIDED or after == answer
+
+
+@given(
+    st.lists(st.floats(0.001, 1), min_size=7, max_size=7),
+    st.floats(0, 1),
+    st.sampled_from(complexity.MODELS),
+    st.sampled_from(complexity.MODELS),
+    st.booleans(),
+)
+def test_less_certain_growth_never_decides_more(
+    masses: list[float], flatter: float, counted: str, claimed: str, at_most: bool
+) -> None:
+    growths = (*complexity.MODELS, complexity.POWER)
+    certain = {model: mass / sum(masses) for model, mass in zip(growths, masses, strict=True)}
+    best = max(complexity.MODELS, key=lambda model: certain[model])
+    named = best if certain[best] >= complexity.CONFIDENT else "inconclusive"
     verdict = replace(
-        complexity.classify(SIZES, [np.full(3, float(n)) for n in SIZES]),
-        model="inconclusive",
-        probabilities={"O(n)": 0.1, "O(n log n)": 0.9},
-        exponent=Interval(low, (low + high) / 2, high),
-        reason="O(n) and O(n log n) differ by less than their curves miss the points, 14%",
+        complexity.classify(SIZES, [[float(n)] for n in SIZES]), probabilities=certain, model=named
     )
-    linear = Order("O(n)", 0)
-    growth = Growth("softmax", "train", linear, linear, linear, verdict)
-    assert judge_growth(growth, "O(n)", at_most=False)[0] == answer
+    order = Order(counted, 0)
+    growth = Growth("some", "train", order, order, None, verdict)
+    uncertain = {model: (1 - flatter) * p + flatter / 7 for model, p in certain.items()}
+    still = named if named != "inconclusive" and uncertain[named] >= complexity.CONFIDENT else ""
+    noisier = replace(verdict, probabilities=uncertain, model=still or "inconclusive")
+    answer, _ = judge_growth(growth, claimed, at_most=at_most)
+    after, _ = judge_growth(replace(growth, time=noisier), claimed, at_most=at_most)
+    assert after not in DECIDED or after == answer
+
+
+def test_noise_does_not_support_a_claim() -> None:
+    # Two heads trained minutes apart, and the interleaved steps, on a day with a floor of 92 %.
+    looks = [Interval(0.60, 0.78, 1.01), Interval(0.16, 0.63, 2.47)]
+    assert judge_looks(looks, 0.917)[0] == "inconclusive"
+    assert judge_looks([Interval(0.97, 1.0, 1.02)], 0.917)[0] == "supported"

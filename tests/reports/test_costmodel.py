@@ -128,6 +128,28 @@ def test_what_is_extrapolated_is_named():
     assert fitted.extrapolates(15, 1_024, 64) == ("classes", "batch", "features")
 
 
+def test_what_is_too_far_outside_is_refused_and_says_why():
+    fitted = law(softmax)
+    assert fitted.refuses(16 * 262_144, 512, WIDTH) == ""
+    assert "classes more than 16 times outside" in fitted.refuses(17 * 262_144, 512, WIDTH)
+    assert "batch more than 16 times outside" in fitted.refuses(1_024, 1, WIDTH)
+    assert "features more than 16 times outside" in fitted.refuses(1_024, 128, 17 * WIDTH)
+
+
+def test_one_known_batch_size_cannot_tell_of_another():
+    fitted = law(softmax, batches=(32,))
+    assert fitted.refuses(1_024, 32, WIDTH) == ""
+    assert "only batch 32 was measured" in fitted.refuses(1_024, 512, WIDTH)
+
+
+def test_a_run_that_ends_within_the_caches_holds_what_lies_beyond_them():
+    def leaves(n, batch, d):
+        return softmax(n, batch, d) * (1 if n <= 4_096 else 3)
+
+    fitted = law(leaves, noise=0.03, classes=CLASSES[:5])
+    assert leaves(65_536, 128, WIDTH) in fitted.at(65_536, 128, WIDTH)
+
+
 def test_from_one_batch_size_anything_between_constant_and_proportional_is_possible():
     fitted = law(softmax, batches=(128,))
     once = softmax(10_000, 128, WIDTH)
@@ -144,8 +166,10 @@ def test_at_another_width_products_and_plain_scores_are_both_possible(width):
         return 50e-6 + 2e-9 / WIDTH * batch * n * d
 
     fitted = law(scores).at(10_000, 128, width)
-    ends = sorted(cost(10_000, 128, width) for cost in (scores, products))
-    assert [fitted.low, fitted.high] == pytest.approx(ends)
+    low, high = sorted(cost(10_000, 128, width) for cost in (scores, products))
+    assert low in fitted
+    assert high in fitted
+    assert fitted.estimate == pytest.approx(math.sqrt(low * high), rel=1e-3)
 
 
 def test_three_class_counts_are_too_few():

@@ -26,7 +26,8 @@ def measured(values, random, drift=0.03):
 @pytest.mark.parametrize("truth", [100.0, 1024.0, 3e4])
 def test_power_laws_cross_where_the_closed_form_says(truth):
     found = crossover(SIZES, exactly(SIZES**1.0), exactly((truth * SIZES) ** 0.5), EXACT)
-    assert found.at.low == found.at.high == pytest.approx(truth)
+    assert found.at.low == pytest.approx(truth)
+    assert found.at.high == pytest.approx(truth)
 
 
 def test_linear_against_logarithmic_crosses_within_the_interpolation():
@@ -52,6 +53,18 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         first = measured(1e-4 + 1e-7 * SIZES, random)
         second = measured(np.full(SIZES.size, 1e-4 + 1e-7 * truth), random)
         at = crossover(SIZES, first, second, scatter([*first, *second])).at
+        covered.append(at is not None and truth in at)
+    assert np.mean(covered) >= 0.92
+
+
+def test_the_interval_covers_what_lies_between_far_sizes():
+    random, sizes = np.random.default_rng(2), np.array([100.0, 1024, 16_384])
+    covered = []
+    for _ in range(100):
+        truth = math.exp(random.uniform(math.log(200), math.log(8000)))
+        first = measured(1e-4 + 1e-7 * sizes, random, drift=0.01)
+        second = measured(np.full(3, 1e-4 + 1e-7 * truth), random, drift=0.01)
+        at = crossover(sizes, first, second, scatter([*first, *second])).at
         covered.append(at is not None and truth in at)
     assert np.mean(covered) >= 0.92
 

@@ -67,6 +67,13 @@ def test_linear_buffer_is_seen_behind_a_logarithmic_one() -> None:
     assert found.model == "O(n)"
 
 
+def test_what_rounding_leaves_is_not_called_n_log_n() -> None:
+    values = [9e3 + 1_100 * n * (1 + 0.03 * (-1) ** k) for k, n in enumerate(SIZES)]
+    found = order(SIZES, values)
+    assert found is not None
+    assert found.model == "O(n)"
+
+
 def test_nothing_at_every_size_does_not_grow() -> None:
     assert order(SIZES, [0.0] * len(SIZES)) == Order("O(1)", 0)
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from reports import simulation
-from reports.simulation import SIZES, Machine, big_o_package, google_benchmark
-from reports.stats.complexity import MODELS, growth
+from reports.families import DESIGNS, FAMILIES, measure, outcome
+from reports.simulation import BIG_O, SIZES, Machine, big_o_package, google_benchmark
+from reports.stats.complexity import classify, growth
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", BIG_O)
 def test_google_benchmarks_rule_names_pure_curves(model):
     seconds = 1e-6 * (growth(model, SIZES) if model != "O(1)" else np.ones_like(SIZES))
     assert google_benchmark(SIZES, seconds) == model
@@ -23,7 +24,7 @@ def test_google_benchmarks_rule_takes_an_overhead_for_the_whole():
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("big_o"), reason="big-O is not installed")
-@pytest.mark.parametrize("model", MODELS[1:])
+@pytest.mark.parametrize("model", BIG_O[1:])
 def test_the_big_o_package_names_exact_curves_with_overhead(model):
     assert big_o_package(SIZES, 50e-6 + 1e-6 * growth(model, SIZES)) == model
 
@@ -38,13 +39,48 @@ def test_a_machine_drifts_between_what_it_is_said_to(between_sizes, between_pass
     assert (np.ptp(cells, axis=1).max() > 0) == between_passes
 
 
-def test_tables_show_every_method_and_truth():
-    text = simulation.verdicts(2, seed=0)
-    for name in ("headbench", "google/benchmark", *MODELS):
-        assert f"| {name}" in text
+@pytest.mark.parametrize("family", FAMILIES)
+def test_curves_of_every_family_are_hardly_ever_misjudged(family):
+    sizes = DESIGNS["9 sizes, default"]
+    random = np.random.default_rng(list(family.encode()))
+    said = []
+    for _ in range(8):
+        truth = FAMILIES[family](sizes, random)
+        model = classify(sizes, measure(truth.values, "usual", random)).model
+        said.append(outcome(truth.growth, model))
+        assert model != "O(n^2)" or truth.growth == model
+    assert said.count("wrong") <= 1
+
+
+@pytest.mark.parametrize(
+    ("truth", "said", "what"),
+    [
+        ("O(n)", "O(n)", "right"),
+        ("O(n)", "O(n^0.9)", "wrong"),
+        ("O(n)", "inconclusive", "inconclusive"),
+        ("O(n^0.73)", "O(n^0.7)", "right"),
+        ("O(n^0.73)", "O(n)", "wrong"),
+        ("O(n^1.80)", "O(n^2)", "wrong"),
+        ("O(n^0.45)", "O(sqrt n)", "right"),
+    ],
+)
+def test_a_verdict_is_right_where_it_names_the_truth(truth, said, what):
+    assert outcome(truth, said) == what
+
+
+def test_tables_show_every_rule_and_family():
+    text = simulation.verdicts(1, seed=0)
+    for name in ("headbench", "google/benchmark", "true claim", "false: counted O(n)", *FAMILIES):
+        assert name in text
     assert "A/A" in simulation.intervals(1, seed=0, cells=20)
     compared = simulation.comparisons(1, seed=0, cells=40, changed=5)
     assert all(f"| {factor:g} " in compared for factor in simulation.CHANGES)
+
+
+def test_verdicts_of_a_run_are_listed_beside_its_counts_and_medians(synthetic):
+    listed = simulation.of_runs([str(synthetic)])
+    assert "timed verdicts decided" in listed
+    assert "| softmax train" in listed
 
 
 def test_table_is_markdown():

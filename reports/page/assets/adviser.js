@@ -56,6 +56,24 @@ for (const form of document.querySelectorAll("form[data-adviser]")) {
       high: Math.max(...ends) * Math.exp(miss),
     };
   };
+  const refuses = (law, { classes, batch, features }) => {
+    const [low, high] = law.batches;
+    if (low === high && batch !== low) {
+      return `only batch ${low} was measured, which cannot tell of another`;
+    }
+    const far = { classes: octaves(classes, law.classes), batch: octaves(batch, law.batches),
+      features: Math.abs(Math.log2(features / law.features)) };
+    const [name] = Object.entries(far).find(([, beyond]) => beyond > known.farthest) ?? [];
+    return name ? `${name} more than ${2 ** known.farthest} times outside what was measured` : "";
+  };
+  const refused = (asked) => {
+    const reasons = new Map();
+    for (const [head, costs] of Object.entries(known.phases[asked.phase])) {
+      const why = refuses(costs.time, asked);
+      if (why) reasons.set(why, [...reasons.get(why) ?? [], head]);
+    }
+    return [...reasons].map(([why, heads]) => `Not predicted: ${heads.join(", ")} (${why}).`);
+  };
   const extrapolated = (law, { classes, batch, features }) => [
     octaves(classes, law.classes) > 0 && "classes",
     octaves(batch, law.batches) > 0 && "batch",
@@ -71,12 +89,13 @@ for (const form of document.querySelectorAll("form[data-adviser]")) {
     Math.log(other.estimate / best.estimate)
       <= Math.hypot(Math.log(best.high / best.estimate), Math.log(other.estimate / other.low));
   const recommend = (asked, rows) => {
+    if (!rows.length) return refused(asked);
     const sure = rows.filter((row) => row.fits === "yes");
     const [best, ...others] = sure.length ? sure : rows.filter((row) => row.fits === "perhaps");
     if (!best) {
       const leanest = rows.reduce((a, b) => (b.memory.estimate < a.memory.estimate ? b : a));
       return [`No head fits into ${bytes(asked.memory)}: the leanest, ${leanest.head}, `
-        + `needs about ${bytes(leanest.memory.estimate)}.`];
+        + `needs about ${bytes(leanest.memory.estimate)}.`, ...refused(asked)];
     }
     const limit = asked.memory === null ? ""
       : ` that ${best.fits === "yes" ? "fits" : "may fit"} into ${bytes(asked.memory)}`;
@@ -97,11 +116,12 @@ for (const form of document.querySelectorAll("form[data-adviser]")) {
         ? `; of softmax: ${share(softmax)}` : "";
       said.push(`Test accuracy of ${best.head} in this run: ${share(own)}${beside}.`);
     }
-    return said;
+    return [...said, ...refused(asked)];
   };
 
   const show = (asked) => {
-    const rows = Object.entries(known.phases[asked.phase]).map(([head, costs]) => {
+    const laws = Object.entries(known.phases[asked.phase]);
+    const rows = laws.filter(([, costs]) => !refuses(costs.time, asked)).map(([head, costs]) => {
       const memory = costs.memory && at(costs.memory, asked);
       return { head, seconds: at(costs.time, asked), memory, fits: fits(memory, asked.memory),
         extrapolated: extrapolated(costs.time, asked) };
