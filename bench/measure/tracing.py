@@ -22,6 +22,7 @@ def trace(cell: Cell, folder: Path) -> Path:
     workload.module.train()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{cell.head}.{cell.device.replace(':', '-')}.pt.trace.json"
+    draft = path.with_suffix(".draft")  # whole or not at all, whenever the process is killed
     cuda = cell.device.startswith("cuda")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with profile(
@@ -29,7 +30,7 @@ def trace(cell: Cell, folder: Path) -> Path:
         schedule=schedule(**STEPS),
         record_shapes=True,
         profile_memory=True,
-        on_trace_ready=lambda recorded: recorded.export_chrome_trace(str(path)),
+        on_trace_ready=lambda recorded: recorded.export_chrome_trace(str(draft)),
     ) as recorded:
         for _ in range(sum(STEPS.values())):
             with record_function("zero_grad"):
@@ -44,7 +45,8 @@ def trace(cell: Cell, folder: Path) -> Path:
                 torch.cuda.synchronize()
             recorded.step()
     if cuda:
-        _rename_runtime_category(path)
+        _rename_runtime_category(draft)
+    draft.replace(path)
     return path
 
 

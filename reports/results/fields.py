@@ -86,6 +86,16 @@ def many(record: Mapping[str, Any], field: str, kind: type[AnyRecord]) -> tuple[
     return tuple(map(kind.load, rows(record, field)))
 
 
+def each(
+    record: Mapping[str, Any], field: str, check: Callable[..., Any], *given: Any
+) -> tuple[Any, ...]:
+    """A list, every one of which `check` returns."""
+    values = record.get(field)
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{field}: expected a list, got {short(values)}")
+    return tuple(check({field: value}, field, *given) for value in values)
+
+
 def flag(record: Mapping[str, Any], field: str) -> bool:
     """Whether it is true; anything else counts as false."""
     return record.get(field) is True
@@ -108,12 +118,12 @@ def choice(record: Mapping[str, Any], field: str, known: Sequence[Word]) -> Word
     raise ValueError(f"{field}: expected {' or '.join(known)}, got {short(value)}")
 
 
-def name(record: Mapping[str, Any], field: str, least: int = 1) -> str:
+def name(record: Mapping[str, Any], field: str, least: int = 1, most: int = LONGEST_NAME) -> str:
     """A text short and plain enough to stand in a table and beside a line of a figure."""
     value = text(record, field)
-    if not value.isprintable() or not least <= len(value) <= LONGEST_NAME:
+    if not value.isprintable() or not least <= len(value) <= most:
         raise ValueError(
-            f"{field}: expected {least} to {LONGEST_NAME} printable characters, got {short(value)}"
+            f"{field}: expected {least} to {most} printable characters, got {short(value)}"
         )
     return value
 

@@ -142,6 +142,7 @@ class Entry:
         pass_index: which pass over the grid.
         reason: one line, empty when measured.
         figures: what was measured, of the class in `KINDS`; None when it was not.
+        session: which of the run's sessions measured it, from 1 on; see `run.json`.
     """
 
     kind: Kind
@@ -150,6 +151,7 @@ class Entry:
     pass_index: int
     reason: str
     figures: Figures | None
+    session: int = 1
 
     @property
     def key(self) -> tuple[Kind, Cell, int]:
@@ -163,6 +165,7 @@ class Entry:
             "status": self.status,
             "cell": self.cell.dump(),
             "pass": self.pass_index,
+            "session": self.session,
             "written": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
         if self.figures is None:
@@ -178,9 +181,10 @@ class Entry:
         """
         kind, status = choice(line, "kind", tuple(KINDS)), choice(line, "status", STATUSES)
         cell, index = Cell.load(mapping(line, "cell")), count(line, "pass")
+        session = count(line, "session", 1) if "session" in line else 1
         if status != "measured":
-            return cls(kind, status, cell, index, text(line, "reason"), None)
-        return cls(kind, status, cell, index, "", KINDS[kind].load(line))
+            return cls(kind, status, cell, index, text(line, "reason"), None, session)
+        return cls(kind, status, cell, index, "", KINDS[kind].load(line), session)
 
 
 class Journal:
