@@ -19,6 +19,14 @@ from reports.stats.estimates import Interval, NoiseFloor, Scatter
 USUAL_BATCH = 128
 
 
+MOST_CELLS = 2_500
+"""Cells that a page can show and a reader take in: four times those of the full sweep's largest
+part. Of a run with more, so many are judged, and the page says so."""
+
+SIZES = ("classes", "batch", "features", "threads")
+"""Axes of a grid on which a part of the values tells of the others."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes of one phase (`peak`, above the baseline) and of what the module keeps."""
@@ -44,6 +52,7 @@ class Cell(results.Cell):
         multiply_adds: counted from the head's formulas for this batch; None in-model.
         bytes: counted likewise.
         memory: None where it was not measured.
+        sessions: of the run, that measured it.
     """
 
     samples: tuple[np.ndarray, ...] = ()
@@ -51,6 +60,7 @@ class Cell(results.Cell):
     multiply_adds: int | None = None
     bytes: int | None = None
     memory: Memory | None = None
+    sessions: tuple[int, ...] = (1,)
 
     @property
     def rounds(self) -> int:
@@ -88,10 +98,16 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             seconds=estimates.median(tuple(passes["seconds"]), known),
             multiply_adds=_whole(last["multiply_adds"]),
             bytes=_whole(last["bytes"]),
+            sessions=_sessions(passes),
         )
     for place, passes in run.memory.groupby(list(CELL), sort=False):
         memory = Memory(*(int(passes[field].max()) for field in MEMORY))
-        cells[place] = replace(cells.get(place, _empty(place)), memory=memory)
+        timed = cells.get(place)
+        cells[place] = replace(
+            timed or _empty(place),
+            memory=memory,
+            sessions=_sessions(passes, timed.sessions if timed else ()),
+        )
     return tuple(
         sorted(
             cells.values(),
@@ -105,8 +121,44 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     )
 
 
+def summary(run: Run, most: int = MOST_CELLS) -> tuple[Run, int]:
+    """The run with at most so many cells, and how many it has.
+
+    Every second value of the axis with most values is left out, its ends kept, until the rest is
+    few enough: the grid becomes coarser, but stays a grid, so that like still meets like. Where the
+    sizes are few and yet the cells are many, the first heads stay.
+    """
+    places = pd.concat([run.times[[*CELL]], run.memory[[*CELL]]]).drop_duplicates()
+    measured = len(places)
+    kept: dict[str, set[Any]] = {}
+    while len(places) > most:
+        axis = max(SIZES, key=lambda name: places[name].nunique())
+        values = sorted(places[axis].unique())
+        if len(values) > 2:
+            kept[axis] = {*values[:-1:2], values[-1]}
+        else:
+            heads = list(dict.fromkeys(places["head"]))
+            if len(heads) < 2:
+                places = places.iloc[:most]
+                break
+            axis = "head"
+            kept[axis] = set(heads[: len(heads) // 2])
+        places = places[places[axis].isin(kept[axis])]
+    if len(places) == measured:
+        return run, measured
+    return replace(
+        run,
+        times=run.times.merge(places, on=[*CELL]),
+        memory=run.memory.merge(places, on=[*CELL]),
+    ), measured
+
+
 def _empty(place: Any) -> Cell:
     return Cell(**dict(zip(CELL, place, strict=True)))
+
+
+def _sessions(passes: pd.DataFrame, earlier: Iterable[int] = ()) -> tuple[int, ...]:
+    return tuple(sorted({*map(int, passes["session"].unique()), *earlier}))
 
 
 def _whole(value: float) -> int | None:

@@ -29,7 +29,7 @@ class Run:
     Attributes:
         folder: where the run lies.
         facts: `run.json`, or empty where it could not be read.
-        times: one row per cell and pass: the columns of `CELL`, pass, and the fields of
+        times: one row per cell and pass: the columns of `CELL`, pass, session, and the fields of
             `journal.Time`; counts that are null are NaN.
         memory: likewise, with those of `journal.Memory`.
         splits: likewise, with those of `journal.Split`.
@@ -142,8 +142,11 @@ def _table(rows: Iterable[tuple[Entry, Mapping[str, Any]]], columns: Iterable[st
     import pandas as pd  # late, since who writes a run does without
 
     return pd.DataFrame(
-        [{**vars(entry.cell), "pass": entry.pass_index, **more} for entry, more in rows],
-        columns=[*CELL, "pass", *columns],
+        [
+            {**vars(entry.cell), "pass": entry.pass_index, **more, "session": entry.session}
+            for entry, more in rows
+        ],
+        columns=[*CELL, "pass", "session", *columns],
     )
 
 
