@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
-from reports.results import schema
+from reports.results import fields, schema
 from reports.results.fields import (
     LARGEST,
     Record,
@@ -46,8 +46,8 @@ class Epoch(Record):
     epoch: int = field(metadata=checked(count, 1))
     train_loss: float = field(metadata=checked(loss))
     test_loss: float = field(metadata=checked(loss))
-    train_seconds: float = field(metadata=checked(number))
-    test_seconds: float = field(metadata=checked(number))
+    train_seconds: float = field(metadata=checked(fields.seconds))
+    test_seconds: float = field(metadata=checked(fields.seconds))
     accuracy: float = field(metadata=checked(number, 0, 1))
     top5: float = field(metadata=checked(number, 0, 1))
     precision: float = field(metadata=checked(number, 0, 1))
@@ -65,6 +65,8 @@ def _table(record: Mapping[str, Any], name: str) -> np.ndarray:
         or not all(type(one) is int and 0 <= one <= LARGEST for row in rows for one in row)
     ):
         raise ValueError(f"{name}: expected a square table of counts")
+    if sum(map(sum, rows)) > LARGEST:
+        raise ValueError(f"{name}: expected no more than {LARGEST} images")
     return np.array(rows, dtype=np.int64).reshape(size, size)
 
 
@@ -146,7 +148,7 @@ class Training(Record):
     status: Status = field(metadata=checked(choice, get_args(Status)))
     reason: str = field(metadata=checked(text))
     started: str = field(metadata=checked(text))
-    seconds: float = field(metadata=checked(number))
+    seconds: float = field(metadata=checked(fields.seconds))
     dataset: Mapping[str, Any] = field(metadata=checked(mapping))
     config: Mapping[str, Any] = field(metadata=checked(mapping))
     head_multiply_adds: float | None = field(
