@@ -70,7 +70,7 @@ def require_same_data(run: RunFolder, facts: Mapping[str, Any], data: Mapping[st
     first = mapping(facts.get("dataset"))
     for name in DATA:
         if name in first and json.dumps(first[name]) != json.dumps(data.get(name)):
-            raise _differs(run, f"data, {name.replace('_', ' ')}", first[name], data.get(name))
+            raise _differs(run, f"data set ({name.replace('_', ' ')})", first[name], data.get(name))
 
 
 def mapping(value: object) -> dict[str, Any]:

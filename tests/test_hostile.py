@@ -189,29 +189,30 @@ def write(folder: Path, run: dict[str, list[Any]], depth: int) -> Path:
     return folder
 
 
-def answers(folder: Path, other: Path, output: Path) -> list[int]:
-    """Exit statuses of all that reads a run; a traceback goes through."""
-    run, pages = str(folder), str(output)
-    size = ["--classes", "500", "--memory", "1GiB"]
-    statuses = [
-        report.main([run, "--output", pages]),
-        compare.main([run, str(other)]),
-        compare.main([str(other), run, "--relative"]),
-        advise.main([*size, "--run", run]),
-        advise.main([*size, "--run", run, "--phase", "predict"]),
-        advise.main(["--check", str(other), run]),
-    ]
-    opened = RunFolder(folder)
+def answers(folder: Path, other: Path, output: Path) -> None:
+    """Have all that reads a run read it; a traceback goes through."""
+    run, size = str(folder), ["--classes", "500", "--memory", "1GiB"]
+    report.main([run, "--output", str(output)])
+    compare.main([run, str(other)])
+    compare.main([str(other), run, "--relative"])
+    advise.main([*size, "--run", run])
+    advise.main([*size, "--run", run, "--phase", "predict"])
+    advise.main(["--check", str(other), run])
+    resumed(folder)
+
+
+def resumed(folder: Path) -> None:
+    """Take the run up as far as measuring, or refuse to in one line."""
+    run = RunFolder(folder)
     try:
-        plan = plan_of(opened, lambda name: None)
-        facts = opened.read_facts()
-        require_same_data(opened, facts, BASE["run"][0]["dataset"])
-        changes(opened, facts, BASE["run"][0]["machine"])
-        Todo(plan, opened, None, opened.journal.entries()).progress()
+        plan = plan_of(run, lambda name: None)
+        facts = run.read_facts()
+        require_same_data(run, facts, BASE["run"][0]["dataset"])
+        changes(run, facts, BASE["run"][0]["machine"])
+        Todo(plan, run, None, run.journal.entries()).progress()
     except ResultsError as error:
         refused = str(error)
         assert len(refused.splitlines()) == 1
-    return statuses
 
 
 change = st.tuples(st.sampled_from(FIELDS), st.sampled_from((*VALUES, ABSENT)), st.booleans())
