@@ -61,10 +61,11 @@ def _table(record: Mapping[str, Any], name: str) -> np.ndarray:
     size = len(rows) if isinstance(rows, list) else 0
     if (
         not isinstance(rows, list)
+        or not rows
         or not all(isinstance(row, list) and len(row) == size for row in rows)
         or not all(type(one) is int and 0 <= one <= LARGEST for row in rows for one in row)
     ):
-        raise ValueError(f"{name}: expected a square table of counts")
+        raise ValueError(f"{name}: expected a square table of counts, of one class or more")
     if sum(map(sum, rows)) > LARGEST:
         raise ValueError(f"{name}: expected no more than {LARGEST} images")
     return np.array(rows, dtype=np.int64).reshape(size, size)
