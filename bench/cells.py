@@ -84,7 +84,7 @@ class Sweep(Record):
         isolated = len(self.phases) * len(self.classes) * len(self.batches)
         in_model = len(self.model_classes) * len(self.batches)
         cells = (len(self.heads) + 1) * (isolated + in_model) + len(self.pipelines)
-        return (self.passes + 1) * cells + self.seeds * len(self.trained)
+        return (2 * self.passes + 2) * cells + self.seeds * len(self.trained)
 
 
 PUBLISHED = ("softmax", "gumbel-normal", "hierarchical-padded")

@@ -90,23 +90,24 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     """
     cells: dict[Any, Cell] = {}
     measured = (*run.heads, *run.pipelines)
-    for place, passes in run.times.sort_values("pass").groupby(list(CELL), sort=False):
-        last = passes.iloc[-1]
+    times = run.times.sort_values("pass", kind="stable")
+    for place, passes in _by_cell(times, "seconds", "multiply_adds", "bytes", "session").items():
+        samples, work, moved, sessions = zip(*passes, strict=True)
         cells[place] = replace(
             _empty(place),
-            samples=tuple(passes["seconds"]),
-            seconds=estimates.median(tuple(passes["seconds"]), known),
-            multiply_adds=_whole(last["multiply_adds"]),
-            bytes=_whole(last["bytes"]),
-            sessions=_sessions(passes),
+            samples=samples,
+            seconds=estimates.median(samples, known),
+            multiply_adds=_whole(work[-1]),
+            bytes=_whole(moved[-1]),
+            sessions=_sessions(sessions),
         )
-    for place, passes in run.memory.groupby(list(CELL), sort=False):
-        memory = Memory(*(int(passes[field].max()) for field in MEMORY))
+    for place, passes in _by_cell(run.memory, *MEMORY, "session").items():
+        *figures, sessions = zip(*passes, strict=True)
         timed = cells.get(place)
         cells[place] = replace(
             timed or _empty(place),
-            memory=memory,
-            sessions=_sessions(passes, timed.sessions if timed else ()),
+            memory=Memory(*(int(max(values)) for values in figures)),
+            sessions=_sessions((*sessions, *(timed.sessions if timed else ()))),
         )
     return tuple(
         sorted(
@@ -157,8 +158,18 @@ def _empty(place: Any) -> Cell:
     return Cell(**dict(zip(CELL, place, strict=True)))
 
 
-def _sessions(passes: pd.DataFrame, earlier: Iterable[int] = ()) -> tuple[int, ...]:
-    return tuple(sorted({*map(int, passes["session"].unique()), *earlier}))
+def _by_cell(table: pd.DataFrame, *columns: str) -> dict[Any, list[tuple[Any, ...]]]:
+    """Cell, as a tuple -> `columns` of its rows; pandas' own groups cost a millisecond each."""
+    groups: dict[Any, list[tuple[Any, ...]]] = {}
+    places = zip(*(table[name].tolist() for name in CELL), strict=True)
+    values = zip(*(table[name].tolist() for name in columns), strict=True)
+    for place, row in zip(places, values, strict=True):
+        groups.setdefault(place, []).append(row)
+    return groups
+
+
+def _sessions(numbers: Iterable[float]) -> tuple[int, ...]:
+    return tuple(sorted(set(map(int, numbers))))
 
 
 def _whole(value: float) -> int | None:
@@ -185,8 +196,8 @@ def usual_batch(cells: Iterable[Cell]) -> int:
 
 def scatter(run: Run) -> Scatter:
     """How much passes of one cell differ on this machine, learned from all of the run's cells."""
-    groups = run.times.groupby(list(CELL), sort=False)["seconds"]
-    return estimates.scatter(tuple(passes) for _, passes in groups)
+    groups = _by_cell(run.times, "seconds").values()
+    return estimates.scatter(tuple(seconds for (seconds,) in passes) for passes in groups)
 
 
 def noise_floor(cells: Sequence[Cell], known: Scatter) -> NoiseFloor:

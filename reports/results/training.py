@@ -27,6 +27,9 @@ from reports.results.fields import (
 )
 
 Status = Literal["measured", "failed"]
+MOST_IMAGES = 2**40
+"""In a confusion matrix; more overflow where they are weighed."""
+
 PER_CLASS = ("precision", "recall", "f1")
 
 
@@ -66,8 +69,8 @@ def _table(record: Mapping[str, Any], name: str) -> np.ndarray:
         or not all(type(one) is int and 0 <= one <= LARGEST for row in rows for one in row)
     ):
         raise ValueError(f"{name}: expected a square table of counts, of one class or more")
-    if sum(map(sum, rows)) > LARGEST:
-        raise ValueError(f"{name}: expected no more than {LARGEST} images")
+    if sum(map(sum, rows)) > MOST_IMAGES:
+        raise ValueError(f"{name}: expected no more than {MOST_IMAGES:,} images")
     return np.array(rows, dtype=np.int64).reshape(size, size)
 
 
