@@ -53,7 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SESSION] = session = open_session(config)
     except (ResultsError, DataError) as error:
         raise pytest.UsageError(str(error)) from error
-    if config.option.benchmark_json is None and not config.option.collectonly:
+    measures = not config.option.collectonly and IDLE not in config.stash
+    if config.option.benchmark_json is None and measures:
         config.option.benchmark_json = session.run.new_benchmark_json()
     if session.plan.device.startswith("cuda"):
         config.option.benchmark_timer = "bench.machine.clock.CudaInstant"
