@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -13,6 +14,7 @@ from bench.session import Session
 from bench.train.pool import CrashedError
 from bench.train.trainings import Trainings, name_of, prepare
 from models.config import TrainingConfig
+from models.records import begun
 from models.training import CheckpointError
 
 
@@ -39,11 +41,15 @@ def trainings(session: Session, request: pytest.FixtureRequest) -> Iterator[Trai
 @for_each("config", lambda todo: todo.trainings_left())
 def test_training(session: Session, trainings: Trainings, config: TrainingConfig) -> None:
     """Train one variant from one seed."""
+    assert session.dataset is not None
     jobs = session.plan.jobs
     with session.logbook.watching(alone=jobs == 1) as stretch:
         try:
             record = trainings.record(config)
         except ValueError as error:  # such as a tree of superclasses, on data that has none
+            session.run.write_training(
+                name_of(config), replace(begun(config, session.dataset), reason=str(error))
+            )
             pytest.skip(f"{name_of(config)}: {error}")
         except (CheckpointError, CrashedError) as error:
             pytest.fail(f"{name_of(config)}: {error}", pytrace=False)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 import heads
 from bench.measure import per_core
 from models import pipelines, variants
 from reports.results import PHASES, Cell, Phase
+from reports.results.fields import Record, checked, choice, count, each, name, optional
 
 HEAVY = 2**25
 """Scores of a cell from which on it is measured in few passes, to keep a sweep within its time."""
@@ -33,7 +34,7 @@ class Visit:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Record):
     """A grid and what is trained beside it.
 
     Attributes:
@@ -57,23 +58,33 @@ class Sweep:
         a_a: the head that is measured as two.
     """
 
-    heads: tuple[str, ...]
-    classes: tuple[int, ...]
-    batches: tuple[int, ...]
-    model_classes: tuple[int, ...]
-    passes: int
-    trained: tuple[str, ...]
-    epochs: int = 10
-    train_images: int | None = None
-    seeds: int = 1
-    channels: int | None = None
-    patience: int | None = None
-    pipelines: tuple[str, ...] = ()
-    split_steps: int = 0
-    features: int = 128
-    phases: tuple[Phase, ...] = PHASES
-    heavy_passes: int = HEAVY_PASSES
-    a_a: str = "softmax"
+    heads: tuple[str, ...] = field(metadata=checked(each, name))
+    classes: tuple[int, ...] = field(metadata=checked(each, count, 2))
+    batches: tuple[int, ...] = field(metadata=checked(each, count, 1))
+    model_classes: tuple[int, ...] = field(metadata=checked(each, count, 2))
+    passes: int = field(metadata=checked(count, 1))
+    trained: tuple[str, ...] = field(metadata=checked(each, name))
+    epochs: int = field(default=10, metadata=checked(count, later=True))
+    train_images: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
+    seeds: int = field(default=1, metadata=checked(count, 1, later=True))
+    channels: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
+    patience: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
+    pipelines: tuple[str, ...] = field(default=(), metadata=checked(each, name, later=True))
+    split_steps: int = field(default=0, metadata=checked(count, later=True))
+    features: int = field(default=128, metadata=checked(count, 1, later=True))
+    phases: tuple[Phase, ...] = field(
+        default=PHASES, metadata=checked(each, choice, PHASES, later=True)
+    )
+    heavy_passes: int = field(default=HEAVY_PASSES, metadata=checked(count, 1, later=True))
+    a_a: str = field(default="softmax", metadata=checked(name, later=True))
+
+    @property
+    def visits(self) -> int:
+        """At most so many lines of the journal, and trainings, without counting them out."""
+        isolated = len(self.phases) * len(self.classes) * len(self.batches)
+        in_model = len(self.model_classes) * len(self.batches)
+        cells = (len(self.heads) + 1) * (isolated + in_model) + len(self.pipelines)
+        return (2 * self.passes + 2) * cells + self.seeds * len(self.trained)
 
 
 PUBLISHED = ("softmax", "gumbel-normal", "hierarchical-padded")

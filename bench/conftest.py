@@ -6,21 +6,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import interrupts, items, options
+from bench import interrupts, items, options, resume
 from bench.cells import Visit
 from bench.display import Display, real_console
+from bench.logbook import facts_of
 from bench.machine.clock import timer_of
 from bench.measure.stopwatch import Bounds, Stopwatch
 from bench.session import Session
-from models.data import DataError
+from models.data import DataError, root
 from reports import terminal
 from reports.results import ResultsError, RunFolder, locate
 from reports.results.folder import create
@@ -30,6 +32,11 @@ SESSION = pytest.StashKey[Session]()
 
 PYTEST = pytest.StashKey[pytest.Session]()
 """Where the last hook, which is not given it, finds what holds the exit status."""
+HELD = pytest.StashKey[BinaryIO]()
+"""The lock on the run, for as long as the process lives."""
+
+IDLE = pytest.StashKey[bool]()
+"""There if the run is complete, so that nothing in its folder may change."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,7 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SESSION] = session = open_session(config)
     except (ResultsError, DataError, OSError) as error:
         raise pytest.UsageError(terminal.printable(str(error))) from None
-    if config.option.benchmark_json is None:
+    measures = not config.option.collectonly and IDLE not in config.stash
+    if config.option.benchmark_json is None and measures:
         config.option.benchmark_json = session.run.new_benchmark_json()
     if session.plan.device.startswith("cuda"):
         config.option.benchmark_timer = "bench.machine.clock.CudaInstant"
@@ -71,21 +79,57 @@ def open_session(config: pytest.Config) -> Session:
     """
     display = Display(real_console())
     results = Path(config.getoption("results"))
-    resumed = config.getoption("resume")
-    if resumed:
-        opened = RunFolder(locate(resumed, results))
-        plan = options.Plan.from_json(opened.read_facts()["options"])
-    else:
-        plan = options.plan(config.getoption)
+    if resumed := config.getoption("resume"):
+        return _resume(config, RunFolder(locate(resumed, results)), display)
+    plan = options.plan(config.getoption)
     dataset = plan.load_dataset()
-    if not resumed:
-        # Listing the cells should leave nothing behind.
-        parent = Path(mkdtemp()) if config.option.collectonly else results
-        opened = create(parent, plan.name, datetime.now(UTC))
+    # Listing the cells should leave nothing behind.
+    parent = Path(mkdtemp()) if config.option.collectonly else results
+    opened = create(parent, plan.name, datetime.now(UTC))
+    _hold(config, opened, display)
     session = Session(plan, opened, dataset, display)
-    if not resumed:
-        session.logbook.open(session.todo.planned, dataset)
-    display.say(f"Results go to {opened.path}")
+    session.logbook.open(session.todo.planned, dataset)
+    _introduce(session, config)
+    return session
+
+
+def _resume(config: pytest.Config, run: RunFolder, display: Display) -> Session:
+    """The session that takes up `run`; merely listing what is left changes nothing."""
+    if not config.option.collectonly:
+        _hold(config, run, display)
+    plan = resume.plan_of(run, config.getoption)
+    if data := config.getoption("data"):
+        plan = replace(plan, data=str(root(data)))
+    facts = run.read_facts()
+    dataset = plan.load_dataset()
+    if dataset is not None:
+        resume.require_same_data(run, facts, facts_of(dataset))
+    session = Session(plan, run, dataset, display)
+    left = session.todo.left_in_words
+    state = f"with {left} done" if left else "complete"
+    display.say(f"Resuming {run.path.name}, started {facts.get('started')}, {state}.")
+    if facts.get("finished") and not left and session.todo.nothing_left:
+        display.say("There is nothing left to measure.")
+        config.stash[IDLE] = True
+        return session
+    if not config.option.collectonly:
+        session.logbook.reopen()
+    _introduce(session, config)
+    return session
+
+
+def _hold(config: pytest.Config, run: RunFolder, display: Display) -> None:
+    """Keep other processes out of the run until this one ends."""
+    if (held := run.hold()) is None:
+        display.say(f"{run.path} cannot be locked: see that nothing else measures into it.")
+    else:
+        config.stash[HELD] = held
+
+
+def _introduce(session: Session, config: pytest.Config) -> None:
+    """Say where the results go and what is trained on."""
+    display, dataset = session.display, session.dataset
+    display.say(f"Results go to {session.run.path}")
     for line in () if dataset is None else dataset.account():
         display.say(line)
     if dataset is None and config.getoption("data"):
@@ -96,7 +140,6 @@ def open_session(config: pytest.Config) -> Session:
             "No accuracy of this run says anything about CIFAR-100.",
             style="bold yellow",
         )
-    return session
 
 
 @pytest.fixture(scope="session")
@@ -170,10 +213,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
     shared = session.config.stash[SESSION]
     session.config.stash[PYTEST] = session
     shared.display.stop()
-    if shared.run.has_results:
+    if not session.config.option.collectonly:
         with _kept(session):
-            ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-            shared.logbook.close(complete=ended)
+            left = shared.left()
+            if not left and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+                session.exitstatus = pytest.ExitCode.OK
+            if shared.run.has_results and IDLE not in session.config.stash:
+                shared.logbook.close(left)
     with _kept(session):
         yield
 
@@ -193,7 +239,7 @@ def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
     """Put the same facts into pytest-benchmark's JSON."""
-    machine_info["headbench"] = config.stash[SESSION].run.read_facts()["machine"]
+    machine_info["headbench"] = config.stash[SESSION].run.read_facts().get("machine", {})
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -209,7 +255,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     A run that ended well, but whose report did not, has not ended well.
     """
     session = config.stash.get(SESSION, None)
-    if session is None or not session.run.has_results:
+    if session is None or config.option.collectonly or not session.run.has_results:
         return
     sys.stdout.flush()  # pytest's last lines come before the report's first
     command = [sys.executable, "-m", "reports", str(session.run.path)]

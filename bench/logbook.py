@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from bench import resume
 from bench.display import Display
 from bench.machine import condition, identity, limits
 from bench.machine.clock import harness_seconds, timer_of
@@ -15,6 +18,7 @@ from bench.machine.disturbance import Watch
 from bench.options import Plan
 from models.data import Dataset
 from reports.results import RunFolder
+from reports.results.fields import number
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Logbook:
         self._conditions = condition.Log(plan.device)
         self._begin = time.monotonic()
         self._inside_seconds = 0.0
+        self.session = 1
 
     @contextmanager
     def watching(self, alone: bool = True) -> Iterator[Stretch]:
@@ -70,54 +75,103 @@ class Logbook:
             planned: visits of the whole run.
             dataset: what is trained on, if anything is.
         """
+        begun = _now()
+        facts = {
+            "started": begun,
+            "finished": None,
+            "sweep": self._plan.name,
+            "seed": self._plan.seed,
+            "passes": self._plan.sweep.passes,
+            "planned": planned,
+            "options": self._plan.dump(),
+            "dataset": dataset and facts_of(dataset),
+            "sessions": [{"started": begun}],
+        }
+        # Looking at the machine takes seconds: a run that is killed meanwhile can be resumed too.
+        self._run.write_facts(facts)
         device = self._plan.device
         machine = identity.describe(device)
-        self._run.write_facts(
-            {
-                "started": _now(),
-                "finished": None,
-                "sweep": self._plan.name,
-                "seed": self._plan.seed,
-                "passes": self._plan.sweep.passes,
-                "planned": planned,
-                "options": self._plan.to_json(),
-                "machine": machine | limits.measure(device, machine),
-                "harness_seconds": harness_seconds(timer_of(device)),
-                "dataset": dataset and dataset.facts(),
-            }
-        )
+        self._run.write_facts(facts | self._looked(machine))
 
-    def close(self, complete: bool) -> None:
-        """Add this session to `run.json` and say how well the measuring itself went."""
+    def reopen(self) -> None:
+        """Add a session to `run.json`, and to it what has changed since the first one.
+
+        Raises:
+            ResultsError: what is measured now would not be of one kind with what was; nothing is
+                written then.
+        """
+        facts = self._run.read_facts()
+        machine = identity.describe(self._plan.device)
+        changed = resume.changes(self._run, facts, machine)
+        sessions = facts.get("sessions")
+        if not isinstance(sessions, list) or not sessions:  # as runs had none before
+            sessions = [{"started": facts.get("started")}]
+        self.session = len(sessions) + 1
+        now = {"started": _now()} | ({"changed": changed} if changed else {})
+        looked = {} if resume.mapping(facts.get("machine")) else self._looked(machine)
+        self._run.write_facts(facts | looked | {"sessions": [*sessions, now]})
+        for name, value in changed.items():
+            self._display.say(f"Unlike the run's first session, {name.replace('_', ' ')}: {value}")
+
+    def _looked(self, machine: identity.Description) -> dict[str, Any]:
+        device = self._plan.device
+        return {
+            "machine": machine | limits.measure(device, machine),
+            "harness_seconds": harness_seconds(timer_of(device)),
+        }
+
+    def close(self, left: str) -> None:
+        """Add this session to `run.json` and say how well the measuring itself went.
+
+        Args:
+            left: what the run still lacks, in words; empty if it is complete.
+        """
         wall = time.monotonic() - self._begin
         self._conditions.note()
         self._run.forget_attempt()
         earlier = self._run.read_facts()
         readings = self._conditions.conditions
+
+        def so_far(name: str) -> float:
+            return number(earlier, name) if name in earlier else 0.0
+
+        conditions = earlier.get("conditions")
         self._run.write_facts(
             earlier
             | {
-                "finished": _now() if complete else None,
-                "wall_seconds": earlier.get("wall_seconds", 0) + wall,
-                "measured_seconds": earlier.get("measured_seconds", 0) + self._inside_seconds,
-                "others_busy": max(self._watch.others, earlier.get("others_busy", 0)),
-                "stolen": max(self._watch.stolen, earlier.get("stolen", 0)),
-                "swapped_bytes": self._watch.swapped_bytes + earlier.get("swapped_bytes", 0),
-                "conditions": earlier.get("conditions", []) + self._conditions.to_json(),
+                "finished": None if left else earlier.get("finished") or _now(),
+                "wall_seconds": so_far("wall_seconds") + wall,
+                "measured_seconds": so_far("measured_seconds") + self._inside_seconds,
+                "others_busy": max(self._watch.others, so_far("others_busy")),
+                "stolen": max(self._watch.stolen, so_far("stolen")),
+                "swapped_bytes": self._watch.swapped_bytes + int(so_far("swapped_bytes")),
+                "conditions": [
+                    *(conditions if isinstance(conditions, list) else []),
+                    *self._conditions.to_json(),
+                ],
                 "throttled": condition.throttling(readings) or earlier.get("throttled", ""),
             }
         )
         self._display.say(
             f"{self._inside_seconds / wall:.0%} of {timedelta(seconds=round(wall))} "
             "was spent inside measured code; timing itself adds "
-            f"{1e6 * earlier.get('harness_seconds', 0):.2g} µs to a round."
+            f"{1e6 * so_far('harness_seconds'):.2g} µs to a round."
         )
         for advice in filter(None, (self._watch.advice(), condition.advice(readings))):
             self._display.say(advice, style="bold yellow")
-        if not complete:
+        if left:
             self._display.say(
-                f"To complete this run: tox -e bench -- --resume {self._run.path.name}"
+                f"{left} done. To complete this run: tox -e bench -- --resume {self._run.path.name}"
             )
+
+
+def facts_of(dataset: Dataset) -> dict[str, Any]:
+    """What `run.json` keeps of the data: its facts, and a checksum of images and targets."""
+    crc = 0
+    for split in (dataset.train, dataset.test):
+        for tensor in (split.images, split.targets):
+            crc = zlib.crc32(tensor.cpu().contiguous().numpy().data, crc)
+    return dataset.facts() | {"fingerprint": f"{crc:08x}"}
 
 
 def _now() -> str:

@@ -5,25 +5,44 @@ from __future__ import annotations
 import os
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
 
 import heads
 from bench import peers
-from bench.cells import SWEEPS, Sweep
+from bench.cells import PIPELINES, SWEEPS, Sweep
 from models import variants
 from models.config import TrainingConfig
 from models.data import Dataset, load, root, stand_in
 from reports.arguments import MOST_SEED, number, several, shown, whole
+from reports.results import fields as check
+from reports.results.fields import Record, checked
+
+MOST_VISITS = 200_000
+"""Of a run, all passes together: some days, and as many as a report can hold."""
+
+
+def _parsed(record: Mapping[str, Any], field: str, parse: Callable[[str], str]) -> str:
+    """A string that is what an option of the command line takes."""
+    try:
+        return parse(check.text(record, field))
+    except ArgumentTypeError as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
+def _folder(record: Mapping[str, Any], field: str) -> str:
+    if "\0" in (given := check.text(record, field)):
+        raise ValueError(f"{field}: expected a folder, got {given[:40]!r}")
+    return given
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Record):
     """Everything that decides what a run measures; kept in `run.json`, so that it can be resumed.
 
     Attributes:
@@ -36,13 +55,34 @@ class Plan:
         jobs: trainings at once.
     """
 
-    name: str
-    sweep: Sweep
-    seed: int
-    device: str
-    threads: int
-    data: str | None
-    jobs: int = 1
+    name: str = field(metadata=checked(check.name))
+    sweep: Sweep = field(metadata=checked(check.one, Sweep))
+    seed: int = field(metadata=checked(check.count))
+    device: str = field(metadata=checked(_parsed, lambda given: device(given)))
+    threads: int = field(metadata=checked(check.count, 1, 2**16))
+    data: str | None = field(metadata=checked(check.optional, _folder))
+    jobs: int = field(default=1, metadata=checked(check.count, 1, 2**16, later=True))
+
+    @classmethod
+    def load(cls, record: Mapping[str, Any]) -> Self:
+        """Inverse of `dump`.
+
+        Raises:
+            ValueError: it asks for what is not known here or would never end; the message says so.
+        """
+        plan = super().load(record)
+        for kind, given in ((cls, record), (Sweep, record["sweep"])):
+            if strange := sorted(given.keys() - {one.name for one in fields(kind)}):
+                raise ValueError(f"the option {strange[0]!r} is not known here")
+        for head in plan.sweep.heads:
+            _known(head)
+        for variant in plan.sweep.trained:
+            variants.config(variant)
+        if strange := sorted(set(plan.sweep.pipelines) - set(PIPELINES)):
+            raise ValueError(f"no pipeline called {strange[0]!r}")
+        if (visits := plan.sweep.visits) > MOST_VISITS:
+            raise ValueError(f"expected at most {MOST_VISITS:,} measurements, got {visits:,}")
+        return plan
 
     def load_dataset(self, missing: str = "") -> Dataset | None:
         """What the plan trains on: the data, or its stand-in; None if it trains nothing.
@@ -87,19 +127,9 @@ class Plan:
         """Rough seconds that one training adds to the run on a small CPU."""
         return 2e-4 * self.sweep.epochs * (self.sweep.train_images or 50_000) / self.jobs
 
-    def to_json(self) -> dict[str, Any]:
-        """As kept in `run.json`."""
-        return asdict(self)
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Plan:
-        """Inverse of `to_json`."""
-        sweep: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in content["sweep"].items()
-        }
-        return cls(**content | {"sweep": Sweep(**sweep)})
-
+SWEEP = "default"
+"""The sweep that is measured where none was asked for."""
 
 OVERRIDES = (
     "heads", "classes", "batches", "model_classes", "features", "passes",
@@ -109,9 +139,6 @@ OVERRIDES = (
 
 MOST_CLASSES = 2**31 - 1
 """What an index of 32 bits reaches; twenty times the largest output published so far."""
-
-MOST_VISITS = 200_000
-"""Of a run, all passes together: some days, and as many as a report can hold."""
 
 THREADS = max(16, 4 * (os.cpu_count() or 1))
 """More would not be faster, and OpenMP ends the process where it cannot start them."""
@@ -129,13 +156,16 @@ BENCHMARK: dict[str, Callable[[str], float]] = {
     "warmup_iterations": whole(0, 1_000_000),
 }
 """pytest-benchmark's own options that bound a measurement; it takes nan and inf for seconds."""
+FLAGS = {"trained": "train"}
+"""Of options whose flag is not their name."""
 
 
 def add_to(parser: pytest.Parser) -> None:
     """Declare headbench's options beside pytest's own."""
     group = parser.getgroup("headbench", "headbench: what to measure")
     add = group.addoption
-    add("--sweep", choices=SWEEPS, default="default", help="grid to start from (%(default)s)")
+    # No defaults here: whether an option was given decides whether it contradicts a resumed run.
+    add("--sweep", choices=SWEEPS, help=f"grid to start from ({SWEEP})")
     add(
         "--heads",
         type=_heads,
@@ -168,9 +198,9 @@ def add_to(parser: pytest.Parser) -> None:
         ("--threads", 1, THREADS, "CPU threads (default: as torch chooses)"),
     ):
         add(flag, type=whole(low, high), metavar="N", help=text)
-    add("--seed", type=whole(0, MOST_SEED), default=0, help="of order, data, training (0)")
-    add("--device", type=device, default="cpu", help="cpu, cuda or cuda:N (%(default)s)")
-    add("--jobs", type=whole(1, JOBS), default=1, metavar="N", help="trainings at once (1)")
+    add("--seed", type=whole(0, MOST_SEED), help="of order, data and training (0)")
+    add("--device", type=device, help="cpu, cuda or cuda:N (cpu)")
+    add("--jobs", type=whole(1, JOBS), metavar="N", help="trainings at once (1)")
     add(
         "--data",
         metavar="DIR",
@@ -189,28 +219,50 @@ def plan(option: Callable[[str], Any]) -> Plan:
     Raises:
         pytest.UsageError: together, the options ask for more than can be measured.
     """
+    sweep = option("sweep") or SWEEP
     overrides = {name: value for name in OVERRIDES if (value := option(name)) is not None}
     if "heads" in overrides:
         overrides["a_a"] = overrides["heads"][0]
-        if SWEEPS[option("sweep")].trained:
+        if SWEEPS[sweep].trained:
             own = tuple(name for name in overrides["heads"] if name not in peers.names())
             overrides.setdefault("trained", own)
     folder = root(option("data"))
-    sweep = replace(SWEEPS[option("sweep")], **overrides)
-    if (asked := _visits(sweep)) > MOST_VISITS:
+    asked = replace(SWEEPS[sweep], **overrides)
+    if asked.visits > MOST_VISITS:
         raise pytest.UsageError(
-            f"heads, classes, batches and passes make {asked:,} visits, expected at most "
+            f"heads, classes, batches and passes make {asked.visits:,} visits, expected at most "
             f"{MOST_VISITS:,}: ask for fewer of them"
         )
     return Plan(
-        name=option("sweep"),
-        sweep=sweep,
-        seed=option("seed"),
-        device=option("device"),
+        name=sweep,
+        sweep=asked,
+        seed=option("seed") or 0,
+        device=option("device") or "cpu",
         threads=option("threads") or torch.get_num_threads(),
         data=None if folder is None else str(folder),
-        jobs=option("jobs"),
+        jobs=option("jobs") or 1,
     )
+
+
+def contradiction(plan: Plan, option: Callable[[str], Any]) -> str:
+    """How the options given contradict the plan of a run that goes on, in words; else nothing.
+
+    Where its data lie is free to change: what they are is checked when they have been read.
+    """
+    kept = {"sweep": plan.name} | {
+        name: getattr(plan, name) for name in ("seed", "device", "threads", "jobs")
+    }
+    for name, ours in (kept | {name: getattr(plan.sweep, name) for name in OVERRIDES}).items():
+        if (given := option(name)) not in (None, ours):
+            flag = FLAGS.get(name, name.replace("_", "-"))
+            return f"--{flag} {_shown(given)} contradicts the run, which has {_shown(ours)}"
+    return ""
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def check_benchmark(option: Callable[[str], Any]) -> None:
@@ -226,12 +278,6 @@ def check_benchmark(option: Callable[[str], Any]) -> None:
             except ArgumentTypeError as error:
                 flag = name.replace("_", "-")
                 raise pytest.UsageError(f"argument --benchmark-{flag}: {error}") from None
-
-
-def _visits(sweep: Sweep) -> int:
-    """How often a cell is measured, or one more for each of the A/A pair."""
-    cells = len(sweep.phases) * len(sweep.classes) + len(sweep.model_classes)
-    return sweep.passes * len(sweep.batches) * len(sweep.heads) * cells
 
 
 def _ascending(read: Callable[[str], int]) -> Callable[[str], tuple[int, ...]]:
@@ -261,10 +307,16 @@ def _variants(given: str) -> tuple[str, ...]:
 def _heads(given: str) -> tuple[str, ...]:
     chosen = _names(given)
     for name in chosen:
-        if name not in (*heads.names(), *peers.names()):
-            known = ", ".join((*heads.names(), *peers.names()))
-            raise ArgumentTypeError(f"no head called {shown(name)}; there are: {known}")
+        try:
+            _known(name)
+        except ValueError as error:
+            raise ArgumentTypeError(str(error)) from None
     return chosen
+
+
+def _known(name: str) -> None:
+    if name not in (known := (*heads.names(), *peers.names())):
+        raise ValueError(f"no head called {shown(name)}; there are: {', '.join(known)}")
 
 
 def device(given: str) -> str:

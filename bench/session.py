@@ -56,6 +56,10 @@ class Session:
         }
         self._attempts = run.read_attempt()
 
+    def left(self) -> str:
+        """What the run still lacks, in words; empty once it is complete."""
+        return Todo(self.plan, self.run, self.dataset, self._journal.entries()).left_in_words
+
     def earlier_seconds(self, cell: Cell) -> float:
         """What a call took when `cell` was measured last, 0 if it was not."""
         return float(self._seconds.get(cell, 0.0))
@@ -88,7 +92,8 @@ class Session:
             if isinstance(kept, Time):
                 self._seconds[visit.cell] = kept.seconds[0]
             if kept or reason:
-                self._append(Entry(kind, status, visit.cell, visit.pass_index, reason, kept))
+                where = visit.cell, visit.pass_index
+                self._append(Entry(kind, status, *where, reason, kept, self.logbook.session))
 
     def _begin_attempt(self, what: str) -> None:
         """Note what runs, so that a cell that kills the process does not kill every resumed one."""

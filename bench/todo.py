@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 import heads
@@ -39,7 +39,7 @@ class Todo:
     ) -> None:
         self._plan, self._run, self._dataset = plan, run, dataset
         # What failed may have been a passing trouble: a resumed run tries it again.
-        self._finished = {entry.key for entry in earlier if entry.status != "failed"}
+        self._entered = {entry.key: entry.status for entry in earlier}
         self._model_features = TinyVGG().out_features
         self._grid = grid(plan.sweep, self._cell)
 
@@ -83,7 +83,50 @@ class Todo:
     def left(self, what: Measured) -> list[Visit]:
         """The visits that are still to be made."""
         kind: Kind = "time" if what == "pipeline" else what
-        return [v for v in self.visits(what) if (kind, v.cell, v.pass_index) not in self._finished]
+        return [
+            visit
+            for visit in self.visits(what)
+            if self._entered.get((kind, visit.cell, visit.pass_index), "failed") == "failed"
+        ]
+
+    def progress(self) -> Mapping[str, tuple[int, int]]:
+        """Kind of work -> how much of it has ended, well or not, of how much was planned.
+
+        It follows from what lies in the folder alone, not from how any session ended.
+        """
+        visits = [
+            ("time" if what == "pipeline" else what, visit.cell, visit.pass_index)
+            for what in get_args(Measured)
+            for visit in self.visits(what)
+        ]
+        trainings = [] if self._dataset is None else [name_of(c) for c in self._plan.trainings()]
+        traces = self._traced_heads()
+        return {
+            "cells": (sum(key in self._entered for key in visits), len(visits)),
+            "trainings": (sum(map(self._run.has_ended, trainings)), len(trainings)),
+            "traces": (sum(map(self._run.is_traced, traces)), len(traces)),
+        }
+
+    @property
+    def left_in_words(self) -> str:
+        """How much of what was planned has ended; empty where all of it has."""
+        progress = self.progress()
+        if all(done == planned for done, planned in progress.values()):
+            return ""
+        return ", ".join(
+            f"{done:,} of {planned:,} {what}"
+            for what, (done, planned) in progress.items()
+            if planned
+        )
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether a session has nothing to do, not even to try again what failed."""
+        return not (
+            any(self.left(what) for what in get_args(Measured))
+            or self.trainings_left()
+            or self.traces_left()
+        )
 
     def trainings_left(self) -> list[TrainingConfig]:
         """The trainings that have not ended well yet."""
@@ -96,12 +139,14 @@ class Todo:
 
         They are of training steps of TinyVGG at CIFAR-100's 100 classes.
         """
-        trained = dict.fromkeys(config.head for config in self._plan.trainings())
         return [
             self._cell("in-model", head, "train", classes=100, batch=32)
-            for head in trained
-            if not any(self._run.traces(head).glob("*.json"))
+            for head in self._traced_heads()
+            if not self._run.is_traced(head)
         ]
+
+    def _traced_heads(self) -> list[str]:
+        return list(dict.fromkeys(config.head for config in self._plan.trainings()))
 
     def _cell(
         self,

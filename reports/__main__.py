@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import shutil
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 from reports import summary, terminal
@@ -15,6 +18,7 @@ from reports.findings.findings import Findings, find
 from reports.findings.side_by_side import LETTERS
 from reports.page import html
 from reports.page.figures import drawing
+from reports.page.sections.cells import beside
 from reports.page.stills import stills
 from reports.results import ResultsError, load, locate
 from reports.results.files import write_whole
@@ -61,6 +65,8 @@ def _report(folder: Path, output: Path, figure: bool) -> Findings:
     findings = find(load(folder))
     page = output / f"{findings.run.name}.html"
     _write(page, html.render(findings))
+    if findings.summarised:
+        _copy(findings.run.folder / "journal.jsonl", page.with_name(beside(page.stem)))
     if figure:
         for name, still in stills(findings).items():
             path = page.with_stem(f"{page.stem}{name}")
@@ -119,6 +125,21 @@ def _check_distinct(folders: Sequence[Path]) -> None:
 def _title(names: Sequence[str]) -> str:
     first, *others = names
     return f"{first}-and-{others[0] if len(others) == 1 else f'{len(others)}-others'}"
+
+
+def _copy(journal: Path, target: Path) -> None:
+    """Put a large run's journal, gzipped, beside its page."""
+    try:
+        with journal.open("rb") as given:
+            # Level 1: half a second per 10 MB at higher ones, for a few per cent.
+            write_whole(target, lambda file: _gzip(given, file))
+    except OSError as error:
+        raise _unwritten(target, error) from None
+
+
+def _gzip(given: BinaryIO, file: BinaryIO) -> None:
+    with gzip.GzipFile("", "wb", 1, file, mtime=0) as packed:
+        shutil.copyfileobj(given, packed)
 
 
 def _write(page: Path, text: str) -> None:

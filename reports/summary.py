@@ -54,7 +54,9 @@ def _heads(findings: Findings, console: Console) -> None:
                 units.num_bytes(row.memory.total) if row.memory else "—",
                 units.share(reached.accuracy.estimate) if reached else "—",
                 units.share(reached.f1.estimate) if reached else "—",
-                units.seconds(reached.epoch_seconds.estimate) if reached else "—",
+                units.seconds(reached.epoch_seconds.estimate)
+                if reached and reached.epoch_seconds
+                else "—",
             )
         )
     terminal.show(console, HEADS, rows, f"{findings.run.name}{at}", _trained(findings))

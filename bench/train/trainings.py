@@ -71,7 +71,7 @@ def carry_out(training: Assignment, tell: Tell[Progress], *, dataset: Dataset) -
     checkpoint.parent.mkdir(exist_ok=True)
     with closing(Follower(training, tell)) as follower:
         record = train(training.config, dataset, observer=follower, checkpoint=checkpoint)
-        write_json(run.training(name), record.dump())
+        run.write_training(name, record)
         follower.on_end(record)
     checkpoint.unlink(missing_ok=True)
     return record

@@ -190,7 +190,7 @@ def _epochs(findings: Findings) -> Verdict:
     softmax, gumbel = _variant(findings, "softmax"), _variant(findings, "gumbel")
     looks: list[tuple[str, Interval]] = []
     measured = NOTHING
-    if softmax and gumbel:
+    if _epoch_seconds(softmax) and _epoch_seconds(gumbel):
         ratio = estimates.ratio(_epoch_seconds(gumbel), _epoch_seconds(softmax))
         looks.append((f"epochs, {gumbel[0].variant} over softmax", ratio))
         measured = " against ".join(
@@ -230,7 +230,8 @@ def judge_looks(looks: Sequence[Interval], floor: float) -> tuple[Answer, str]:
 
 def _epoch_seconds(trainings: Sequence[Training]) -> list[np.ndarray]:
     """Every epoch as a pass of one round: epochs lie minutes apart, as passes do."""
-    return [epoch for seed in epoch_passes(trainings) for epoch in seed[:, None]]
+    passes = epoch_passes(trainings)
+    return [epoch for seed in passes for epoch in seed[:, None] if epoch[0] > 0]
 
 
 # --- accuracy ---------------------------------------------------------------------------------

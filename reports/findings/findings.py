@@ -62,6 +62,7 @@ class Findings:
         alone: setting of the heads measured alone; None where there are none.
         in_model: setting of TinyVGG with each head.
         batch: the batch size that figures and verdicts speak of.
+        measured: cells that the run has; more than `cells` holds where those are a summary.
     """
 
     run: Run
@@ -71,6 +72,12 @@ class Findings:
     alone: Setting | None
     in_model: Setting | None
     batch: int
+    measured: int
+
+    @property
+    def summarised(self) -> bool:
+        """Whether there are more cells than a page can show."""
+        return self.measured > len(self.cells)
 
     @property
     def margin(self) -> float:
@@ -83,13 +90,18 @@ class Findings:
         """Cells of the heads alone in one phase, of all batches and class counts unless given."""
         return [
             cell
-            for cell in self.cells
-            if self.alone
-            and self.alone.holds(cell)
-            and cell.phase == phase
-            and batch in (None, cell.batch)
-            and classes in (None, cell.classes)
+            for cell in self._alone.get(phase, ())
+            if batch in (None, cell.batch) and classes in (None, cell.classes)
         ]
+
+    @cached_property
+    def _alone(self) -> dict[str, list[Cell]]:
+        """Phase -> cells of the heads alone."""
+        phases: dict[str, list[Cell]] = defaultdict(list)
+        for cell in self.cells:
+            if self.alone and self.alone.holds(cell):
+                phases[cell.phase].append(cell)
+        return phases
 
     def in_model_at(self, batch: int) -> list[Cell]:
         """Training steps of TinyVGG with each head, at the smallest class count."""
@@ -194,7 +206,8 @@ def by_head(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
 
 
 def find(run: Run) -> Findings:
-    """Look at a run."""
+    """Look at a run; of one with very many cells, at a coarser grid: see `joined.summary`."""
+    run, measured = joined.summary(run)
     scatter = joined.scatter(run)
     cells = joined.join(run, scatter)
     alone = joined.usual_setting(cells, "isolated")
@@ -206,4 +219,5 @@ def find(run: Run) -> Findings:
         alone=alone,
         in_model=joined.usual_setting(cells, "in-model"),
         batch=joined.usual_batch(c for c in cells if alone is None or alone.holds(c)),
+        measured=measured,
     )

@@ -19,6 +19,14 @@ from reports.stats.estimates import Interval, NoiseFloor, Scatter
 USUAL_BATCH = 128
 
 
+MOST_CELLS = 2_500
+"""Cells that a page can show and a reader take in: four times those of the full sweep's largest
+part. Of a run with more, so many are judged, and the page says so."""
+
+SIZES = ("classes", "batch", "features", "threads")
+"""Axes of a grid on which a part of the values tells of the others."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes of one phase (`peak`, above the baseline) and of what the module keeps."""
@@ -44,6 +52,7 @@ class Cell(results.Cell):
         multiply_adds: counted from the head's formulas for this batch; None in-model.
         bytes: counted likewise.
         memory: None where it was not measured.
+        sessions: of the run, that measured it.
     """
 
     samples: tuple[np.ndarray, ...] = ()
@@ -51,6 +60,7 @@ class Cell(results.Cell):
     multiply_adds: int | None = None
     bytes: int | None = None
     memory: Memory | None = None
+    sessions: tuple[int, ...] = (1,)
 
     @property
     def rounds(self) -> int:
@@ -80,18 +90,25 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     """
     cells: dict[Any, Cell] = {}
     measured = (*run.heads, *run.pipelines)
-    for place, passes in run.times.sort_values("pass").groupby(list(CELL), sort=False):
-        last = passes.iloc[-1]
+    times = run.times.sort_values("pass", kind="stable")
+    for place, passes in _by_cell(times, "seconds", "multiply_adds", "bytes", "session").items():
+        samples, work, moved, sessions = zip(*passes, strict=True)
         cells[place] = replace(
             _empty(place),
-            samples=tuple(passes["seconds"]),
-            seconds=estimates.median(tuple(passes["seconds"]), known),
-            multiply_adds=_whole(last["multiply_adds"]),
-            bytes=_whole(last["bytes"]),
+            samples=samples,
+            seconds=estimates.median(samples, known),
+            multiply_adds=_whole(work[-1]),
+            bytes=_whole(moved[-1]),
+            sessions=_sessions(sessions),
         )
-    for place, passes in run.memory.groupby(list(CELL), sort=False):
-        memory = Memory(*(int(passes[field].max()) for field in MEMORY))
-        cells[place] = replace(cells.get(place, _empty(place)), memory=memory)
+    for place, passes in _by_cell(run.memory, *MEMORY, "session").items():
+        *figures, sessions = zip(*passes, strict=True)
+        timed = cells.get(place)
+        cells[place] = replace(
+            timed or _empty(place),
+            memory=Memory(*(int(max(values)) for values in figures)),
+            sessions=_sessions((*sessions, *(timed.sessions if timed else ()))),
+        )
     return tuple(
         sorted(
             cells.values(),
@@ -105,8 +122,54 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     )
 
 
+def summary(run: Run, most: int = MOST_CELLS) -> tuple[Run, int]:
+    """The run with at most so many cells, and how many it has.
+
+    Every second value of the axis with most values is left out, its ends kept, until the rest is
+    few enough: the grid becomes coarser, but stays a grid, so that like still meets like. Where the
+    sizes are few and yet the cells are many, the first heads stay.
+    """
+    places = pd.concat([run.times[[*CELL]], run.memory[[*CELL]]]).drop_duplicates()
+    measured = len(places)
+    kept: dict[str, set[Any]] = {}
+    while len(places) > most:
+        axis = max(SIZES, key=lambda name: places[name].nunique())
+        values = sorted(places[axis].unique())
+        if len(values) > 2:
+            kept[axis] = {*values[:-1:2], values[-1]}
+        else:
+            heads = list(dict.fromkeys(places["head"]))
+            if len(heads) < 2:
+                places = places.iloc[:most]
+                break
+            axis = "head"
+            kept[axis] = set(heads[: len(heads) // 2])
+        places = places[places[axis].isin(kept[axis])]
+    if len(places) == measured:
+        return run, measured
+    return replace(
+        run,
+        times=run.times.merge(places, on=[*CELL]),
+        memory=run.memory.merge(places, on=[*CELL]),
+    ), measured
+
+
 def _empty(place: Any) -> Cell:
     return Cell(**dict(zip(CELL, place, strict=True)))
+
+
+def _by_cell(table: pd.DataFrame, *columns: str) -> dict[Any, list[tuple[Any, ...]]]:
+    """Cell, as a tuple -> `columns` of its rows; pandas' own groups cost a millisecond each."""
+    groups: dict[Any, list[tuple[Any, ...]]] = {}
+    places = zip(*(table[name].tolist() for name in CELL), strict=True)
+    values = zip(*(table[name].tolist() for name in columns), strict=True)
+    for place, row in zip(places, values, strict=True):
+        groups.setdefault(place, []).append(row)
+    return groups
+
+
+def _sessions(numbers: Iterable[float]) -> tuple[int, ...]:
+    return tuple(sorted(set(map(int, numbers))))
 
 
 def _whole(value: float) -> int | None:
@@ -133,8 +196,8 @@ def usual_batch(cells: Iterable[Cell]) -> int:
 
 def scatter(run: Run) -> Scatter:
     """How much passes of one cell differ on this machine, learned from all of the run's cells."""
-    groups = run.times.groupby(list(CELL), sort=False)["seconds"]
-    return estimates.scatter(tuple(passes) for _, passes in groups)
+    groups = _by_cell(run.times, "seconds").values()
+    return estimates.scatter(tuple(seconds for (seconds,) in passes) for passes in groups)
 
 
 def noise_floor(cells: Sequence[Cell], known: Scatter) -> NoiseFloor:

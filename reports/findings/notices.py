@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import units
+from reports.findings import run_facts
 from reports.findings.findings import Findings
 from reports.stats import estimates
 
@@ -43,6 +44,23 @@ def notices(findings: Findings) -> tuple[Notice, ...]:
     if not facts.get("finished"):
         found.append(
             Notice("Unfinished", "the run was interrupted or still goes on; this is what it has.")
+        )
+    for number, different in run_facts.sessions(facts).items():
+        found.append(
+            Notice(
+                "Another session",
+                f"the run was resumed, and in session {number} not all was as at first: "
+                f"{different}. The table of all cells marks what was measured then.",
+            )
+        )
+    if findings.summarised:
+        found.append(
+            Notice(
+                "A summary",
+                f"the run has {findings.measured:,} cells, more than a page can show. It shows and "
+                f"judges {len(findings.cells):,} of them, a coarser grid with the same ends; the "
+                "journal beside the page has all.",
+            )
         )
     if disturbed := _disturbance(facts):
         found.append(

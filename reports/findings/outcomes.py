@@ -46,12 +46,13 @@ def outcomes(findings: Findings) -> tuple[Outcome, ...]:
     """One entry per variant that finished a training."""
     trainings = by_variant(findings.run.trainings)
     batches = {
-        variant: seeds[0].config.get("batch_size", 0) for variant, seeds in trainings.items()
+        variant: batch
+        for variant, seeds in trainings.items()
+        if isinstance(batch := seeds[0].config.get("batch_size"), int)
     }
     steps = {
         batch: {cell.head: cell.seconds for cell in findings.in_model_at(batch)}
         for batch in set(batches.values())
-        if isinstance(batch, int)
     }
     rows = []
     for row in findings.trained:
@@ -64,7 +65,7 @@ def outcomes(findings: Findings) -> tuple[Outcome, ...]:
         )
         taken_in_all = [seconds for seconds, _ in each]
         costs = {"training": Interval(min(taken_in_all), row.total_seconds, max(taken_in_all))}
-        step = steps.get(batches[row.variant], {}).get(row.head)
+        step = steps.get(batches.get(row.variant, 0), {}).get(row.head)
         if step is not None:
             costs["step"] = step
         rows.append((row, each, costs))

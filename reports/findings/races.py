@@ -64,7 +64,7 @@ def missed(run: Run) -> tuple[Missed, ...]:
     return tuple(
         Missed(t.variant, t.seed, share(t.greedy_misses, int(t.final.confusion.sum())))
         for t in run.trainings
-        if t.final is not None and t.greedy_misses is not None
+        if t.final is not None and t.greedy_misses is not None and t.final.confusion.any()
     )
 
 

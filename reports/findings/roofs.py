@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from reports.stats.estimates import Interval
+
+MOST = 1e24
+"""A second, of bytes or multiply-adds: a million times the largest machine there is."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def _limit(machine: Mapping[str, Any], name: str) -> Interval | None:
 
 
 def _rate(value: object) -> float | None:
-    """A positive number, or None for whatever else a file may hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    """A rate that a machine may have, or None for whatever else a file may hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MOST:
         return None
     return float(value)

@@ -38,3 +38,17 @@ def options(facts: Mapping[str, Any]) -> dict[str, str]:
             shown = ", ".join(map(str, asked)) if isinstance(asked, list) else str(asked)
             flat[f"{name} {part}".strip()] = shown
     return flat
+
+
+def sessions(facts: Mapping[str, Any]) -> dict[int, str]:
+    """Number of each session that was not as the first one -> what was different, in words."""
+    noted = facts.get("sessions")
+    differing = {}
+    for number, session in enumerate(noted if isinstance(noted, list) else (), start=1):
+        if changed := mapping(mapping(session).get("changed")):
+            first = mapping(facts.get("machine"))
+            differing[number] = ", ".join(
+                f"{name.replace('_', ' ')} {value} instead of {first.get(name, 'none')}"
+                for name, value in changed.items()
+            )
+    return differing

@@ -300,9 +300,11 @@ def _baseline(variant: str) -> str:
     return BASELINE + TUNED if variant.endswith(TUNED) else BASELINE
 
 
-def _per_step(epoch: Interval, training: Training) -> Interval | None:
+def _per_step(epoch: Interval | None, training: Training) -> Interval | None:
     images, batch = training.dataset.get("train_images"), training.config.get("batch_size")
-    if not (isinstance(images, int) and isinstance(batch, int) and images > 0 and batch > 0):
+    if epoch is None or not (isinstance(images, int) and isinstance(batch, int)):
+        return None
+    if not (images > 0 and batch > 0):
         return None
     steps = math.ceil(images / batch)
     return Interval(epoch.low / steps, epoch.estimate / steps, epoch.high / steps)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from reports.results import Training
+from reports.results.fields import SHORTEST
 from reports.stats import estimates
 from reports.stats.estimates import Interval
 
@@ -26,7 +27,8 @@ class Trained:
             latter.
         top5: share of images whose class is among the five most probable, likewise.
         f1: macro F1, likewise.
-        epoch_seconds: training time of an epoch, without its test pass.
+        epoch_seconds: training time of an epoch, without its test pass; None where the clock was
+            too coarse to see it.
         total_seconds: training time of the whole, without test passes; mean over seeds.
     """
 
@@ -37,7 +39,7 @@ class Trained:
     accuracy: Interval
     top5: Interval
     f1: Interval
-    epoch_seconds: Interval
+    epoch_seconds: Interval | None
     total_seconds: float
 
 
@@ -72,7 +74,7 @@ def _trained(seeds: Sequence[Training]) -> Trained:
         accuracy=accuracy_over_seeds(tables),
         top5=share_over_seeds([f.top5 for f in finals], [int(t.sum()) for t in tables]),
         f1=f1_over_seeds(tables),
-        epoch_seconds=estimates.median(passes),
+        epoch_seconds=estimates.median(passes) if min(map(np.median, passes)) > SHORTEST else None,
         total_seconds=float(np.mean([taken.sum() for taken in passes])),
     )
 

@@ -100,6 +100,8 @@ def record(cell: Cell, samples: bool) -> dict[str, Any]:
         f"{part}_bytes": getattr(cell.memory, part) if cell.memory else None
         for part in ("peak", "parameters", "gradients", "optimizer", "total")
     }
+    if cell.sessions != (1,):
+        values["sessions"] = list(cell.sessions)
     if samples:
         # More digits than any clock has.
         values["samples"] = [[float(f"{s:.9g}") for s in taken] for taken in cell.samples]

@@ -22,7 +22,7 @@ def render(findings: Findings) -> str:
     """The page of one run. The same findings give the same text."""
     run = findings.run
     looks = drawing.styles(run.names)
-    data = document.document([findings], looks, [run.name])
+    data = document.document([findings], looks, [run.name], samples=not findings.summarised)
     shared = {"findings": findings, "run": run}
     return _page(findings, looks, header, OF_A_RUN, run.name, data, shared)
 

@@ -16,6 +16,14 @@ import numpy as np
 # A larger count may not survive a reader that holds numbers as floats; none here comes near.
 LARGEST = 2**53 - 1
 LONGEST_NAME = 60
+LONGEST = 1e9
+"""Seconds, 31 years: nothing that was measured took longer."""
+
+SHORTEST = 1e-12
+"""Seconds: no clock resolves them, so what took less took no time that could be measured."""
+
+LARGEST_LOSS = 3.4e38
+"""What float32 holds; a loss beyond is not finite."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,16 @@ def many(record: Mapping[str, Any], field: str, kind: type[AnyRecord]) -> tuple[
     return tuple(map(kind.load, rows(record, field)))
 
 
+def each(
+    record: Mapping[str, Any], field: str, check: Callable[..., Any], *given: Any
+) -> tuple[Any, ...]:
+    """A list, every one of which `check` returns."""
+    values = record.get(field)
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{field}: expected a list, got {short(values)}")
+    return tuple(check({field: value}, field, *given) for value in values)
+
+
 def flag(record: Mapping[str, Any], field: str) -> bool:
     """Whether it is true; anything else counts as false."""
     return record.get(field) is True
@@ -108,12 +126,12 @@ def choice(record: Mapping[str, Any], field: str, known: Sequence[Word]) -> Word
     raise ValueError(f"{field}: expected {' or '.join(known)}, got {short(value)}")
 
 
-def name(record: Mapping[str, Any], field: str, least: int = 1) -> str:
+def name(record: Mapping[str, Any], field: str, least: int = 1, most: int = LONGEST_NAME) -> str:
     """A text short and plain enough to stand in a table and beside a line of a figure."""
     value = text(record, field)
-    if not value.isprintable() or not least <= len(value) <= LONGEST_NAME:
+    if not value.isprintable() or not least <= len(value) <= most:
         raise ValueError(
-            f"{field}: expected {least} to {LONGEST_NAME} printable characters, got {short(value)}"
+            f"{field}: expected {least} to {most} printable characters, got {short(value)}"
         )
     return value
 
@@ -129,7 +147,7 @@ def count(record: Mapping[str, Any], field: str, least: int = 0, most: int = LAR
     return value
 
 
-def number(record: Mapping[str, Any], field: str, low: float = 0, high: float = math.inf) -> float:
+def number(record: Mapping[str, Any], field: str, low: float = 0, high: float = LARGEST) -> float:
     """A number in [low, high]."""
     value = record.get(field)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -144,7 +162,7 @@ def loss(record: Mapping[str, Any], field: str) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{field}: expected a number, got {short(value)}")
-    return float(value)
+    return float(value) if abs(value) <= LARGEST_LOSS else math.nan
 
 
 def rows(record: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
@@ -163,30 +181,31 @@ def mapping(record: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     return value
 
 
-def durations(
-    record: Mapping[str, Any], field: str, entries: int = 1, zero: bool = False
-) -> np.ndarray:
-    """At least `entries` seconds, all positive, or `zero` too: (n,)."""
+def seconds(record: Mapping[str, Any], field: str) -> float:
+    """A time; 0 where the clock was too coarse for it."""
+    return number(record, field, 0, LONGEST)
+
+
+def durations(record: Mapping[str, Any], field: str, entries: int = 1) -> np.ndarray:
+    """At least `entries` times in seconds, 0 where the clock was too coarse for them: (n,)."""
     values = record.get(field)
     if (
         not isinstance(values, list | tuple)
         or len(values) < entries
         or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        or not all(0 < v < math.inf or (zero and v == 0) for v in values)
+        or not all(0 <= v <= LONGEST for v in values)
     ):
         raise ValueError(
-            f"{field}: expected a list of at least {entries} "
-            f"{'non-negative' if zero else 'positive'} numbers, got {short(values)}"
+            f"{field}: expected a list of at least {entries} numbers in [0, {LONGEST:g}], "
+            f"got {short(values)}"
         )
     return np.array(values, dtype=np.float64)
 
 
-def alike(
-    record: Mapping[str, Any], field: str, names: Sequence[str], zero: bool = False
-) -> Mapping[str, np.ndarray]:
+def alike(record: Mapping[str, Any], field: str, names: Sequence[str]) -> Mapping[str, np.ndarray]:
     """Each of `names` -> seconds, as many for each: (n,)."""
     given = mapping(record, field)
-    taken = {name: durations(given, name, zero=zero) for name in names}
+    taken = {name: durations(given, name) for name in names}
     if len({len(values) for values in taken.values()}) > 1:
         raise ValueError(f"{field}: expected as many numbers for each of {', '.join(names)}")
     return taken
@@ -200,5 +219,8 @@ def numbers(record: Mapping[str, Any], field: str, names: Sequence[str]) -> Mapp
 
 def short(value: object) -> str:
     """`value` as an error shows it: at most 40 characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, lists in lists
+        return f"a {type(value).__name__} too large to show"
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any, BinaryIO, TypeVar
 Loaded = TypeVar("Loaded")
 Load = Callable[[dict[str, Any]], Loaded]
 """Makes something of a JSON object, or raises a `ValueError` of one line."""
+
+DEEPEST = 50
+"""Records nest a tenth of that; what nests far more breaks whoever prints it."""
 
 WARNINGS_PER_FILE = 10
 """A file with a thousand bad lines is one finding, not a thousand."""
@@ -136,16 +140,56 @@ class Reader:
         return None
 
 
+def _finite(digits: str) -> float | None:
+    """A number; one that is too large counts as none."""
+    value = float(digits)
+    return value if math.isfinite(value) else None
+
+
+def _whole(digits: str) -> int | float | None:
+    """An integer; one of more digits than any count has is not exact anyway."""
+    return int(digits) if len(digits) < 20 else _finite(digits)
+
+
+def _depth(value: Any) -> int:
+    """How far lists and objects are nested."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [
+            inner for one in level for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return depth
+
+
+def _printable(value: Any) -> Any:
+    """`value` without halves of characters, which JSON can hold and no file can."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_printable(name): _printable(one) for name, one in value.items()}
+    return [_printable(one) for one in value] if isinstance(value, list) else value
+
+
 def _parse(text: bytes) -> dict[str, Any]:
     """A JSON object, or a `ValueError` that says what is there instead."""
     try:
-        value = json.loads(text.decode("utf-8"))
+        value = json.loads(
+            text.decode("utf-8"),
+            parse_int=_whole,
+            parse_float=_finite,
+            parse_constant=lambda name: None,  # NaN and Infinity are no JSON
+        )
+        if b"\\ud" in text or b"\\uD" in text:
+            value = _printable(value)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg})") from None
+    if text.count(b"[") + text.count(b"{") > DEEPEST and _depth(value) > DEEPEST:
+        raise ValueError("nested too deeply")
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, got {type(value).__name__}")
     return value

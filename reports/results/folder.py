@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from reports.results import schema
+from reports.results import lock, schema
 from reports.results.fields import count, text
 from reports.results.files import Reader, write_json
 from reports.results.journal import Journal
+from reports.results.traces import operators
 from reports.results.training import Training
 
 
@@ -27,6 +28,25 @@ class RunFolder:
     """
 
     path: Path
+
+    def hold(self) -> BinaryIO | None:
+        """Have no other process measure into the folder until this one ends, however it ends.
+
+        Returns:
+            What has to stay open until then; None on a file system that knows no locks.
+
+        Raises:
+            ResultsError: another process does, or the folder cannot be written to.
+        """
+        try:
+            return lock.hold(self.path / "running.lock")
+        except lock.HeldError as holder:
+            raise ResultsError(
+                f"{self.path.name} is being measured by {holder}: let it end, or end it, "
+                f"and then resume the run"
+            ) from None
+        except OSError as error:
+            raise ResultsError(f"cannot write to {self.path} ({error.strerror})") from None
 
     @property
     def journal(self) -> Journal:
@@ -50,10 +70,21 @@ class RunFolder:
         """The training record called `name`."""
         return self.path / "training" / f"{name}.json"
 
+    def write_training(self, name: str, record: Training) -> None:
+        """Keep the training record called `name`."""
+        write_json(self.training(name), record.dump())
+
     def is_trained(self, name: str) -> bool:
         """Whether the training called `name` has ended well."""
         found = Reader(self.path).object(f"training/{name}.json", Training.load)
         return found is not None and found.status == "measured"
+
+    def has_ended(self, name: str) -> bool:
+        """Whether the training called `name` has ended, well or not, rather than been cut short."""
+        found = Reader(self.path).object(f"training/{name}.json", Training.load)
+        return found is not None and (
+            found.status == "measured" or not self.checkpoint(name).exists()
+        )
 
     def checkpoint(self, name: str) -> Path:
         """Where the training called `name` continues from after an interruption."""
@@ -62,6 +93,16 @@ class RunFolder:
     def traces(self, head: str) -> Path:
         """TensorBoard's log folder of `head`."""
         return self.path / "traces" / head
+
+    def is_traced(self, head: str) -> bool:
+        """Whether there is a trace of `head`, and whole."""
+        for path in self.traces(head).glob("*.pt.trace.json"):
+            try:
+                if operators(path):
+                    return True
+            except ValueError:
+                continue
+        return False
 
     def write_attempt(self, what: str, attempts: int) -> None:
         """Note what is being measured, and for which time."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from reports.results.cell import Cell
 from reports.results.fields import (
+    SHORTEST,
     Record,
     alike,
     checked,
@@ -58,6 +59,11 @@ class Time(Record):
     bytes: int | None = field(default=None, metadata=checked(optional, count, later=True))
     others_busy: float | None = field(default=None, metadata=checked(optional, number, later=True))
 
+    @property
+    def too_short(self) -> bool:
+        """Whether the clock was too coarse to see it."""
+        return bool(np.median(self.seconds) < SHORTEST)
+
 
 @dataclass(frozen=True)
 class Memory(Record):
@@ -67,6 +73,8 @@ class Memory(Record):
     parameter_bytes: int = field(metadata=checked(count))
     gradient_bytes: int = field(metadata=checked(count))
     optimizer_bytes: int = field(metadata=checked(count))
+
+    too_short = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +87,15 @@ class Split(Record):
             not.
     """
 
-    parts: Mapping[str, np.ndarray] = field(metadata=checked(alike, PARTS, True))
+    parts: Mapping[str, np.ndarray] = field(metadata=checked(alike, PARTS))
     flops_per_image: int | None = field(
         default=None, metadata=checked(optional, count, 1, later=True)
     )
+
+    @property
+    def too_short(self) -> bool:
+        """Whether the clock was too coarse to see every step."""
+        return bool(np.min(np.sum(list(self.parts.values()), axis=0)) < SHORTEST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +131,12 @@ class Search(Record):
     untrained: Race = field(metadata=checked(one, Race))
     trained: Race = field(metadata=checked(one, Race))
 
+    @property
+    def too_short(self) -> bool:
+        """Whether the clock was too coarse to see every round."""
+        races = (self.untrained, self.trained)
+        return any(np.min(taken) < SHORTEST for race in races for taken in race.seconds.values())
+
 
 Figures = Time | Memory | Split | Search
 
@@ -142,6 +161,7 @@ class Entry:
         pass_index: which pass over the grid.
         reason: one line, empty when measured.
         figures: what was measured, of the class in `KINDS`; None when it was not.
+        session: which of the run's sessions measured it, from 1 on; see `run.json`.
     """
 
     kind: Kind
@@ -150,6 +170,7 @@ class Entry:
     pass_index: int
     reason: str
     figures: Figures | None
+    session: int = 1
 
     @property
     def key(self) -> tuple[Kind, Cell, int]:
@@ -163,6 +184,7 @@ class Entry:
             "status": self.status,
             "cell": self.cell.dump(),
             "pass": self.pass_index,
+            "session": self.session,
             "written": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
         if self.figures is None:
@@ -178,9 +200,10 @@ class Entry:
         """
         kind, status = choice(line, "kind", tuple(KINDS)), choice(line, "status", STATUSES)
         cell, index = Cell.load(mapping(line, "cell")), count(line, "pass")
+        session = count(line, "session", 1) if "session" in line else 1
         if status != "measured":
-            return cls(kind, status, cell, index, text(line, "reason"), None)
-        return cls(kind, status, cell, index, "", KINDS[kind].load(line))
+            return cls(kind, status, cell, index, text(line, "reason"), None, session)
+        return cls(kind, status, cell, index, "", KINDS[kind].load(line), session)
 
 
 class Journal:

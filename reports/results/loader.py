@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+TOO_SHORT = "the clock saw no time pass: it is too coarse for this cell"
+"""Why a cell that was measured has no figures."""
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """One run's results, as measured: no statistic is computed yet.
@@ -29,12 +33,13 @@ class Run:
     Attributes:
         folder: where the run lies.
         facts: `run.json`, or empty where it could not be read.
-        times: one row per cell and pass: the columns of `CELL`, pass, and the fields of
+        times: one row per cell and pass: the columns of `CELL`, pass, session, and the fields of
             `journal.Time`; counts that are null are NaN.
         memory: likewise, with those of `journal.Memory`.
         splits: likewise, with those of `journal.Split`.
         searches: likewise, with those of `journal.Search`.
-        missing: cells without figures: the columns of `CELL`, pass, kind, status, reason.
+        missing: cells without figures, or too short for the clock: the columns of `CELL`, pass,
+            kind, status, reason.
         trainings: in the order in which the run named its variants, then by seed.
         traces: head -> its profiler traces.
         heads: every head that occurs, in the order in which the run named them.
@@ -105,7 +110,11 @@ def load(folder: Path) -> Run:
         splits=_measured(entries, "split"),
         searches=_measured(entries, "search"),
         missing=_table(
-            ((entry, vars(entry)) for entry in entries if entry.figures is None),
+            [
+                (entry, vars(entry) | ({"reason": TOO_SHORT} if entry.figures else {}))
+                for entry in entries
+                if entry.figures is None or entry.figures.too_short
+            ],
             ("kind", "status", "reason"),
         ),
         trainings=tuple(sorted(trainings, key=lambda t: (variants.index(t.variant), t.seed))),
@@ -132,7 +141,7 @@ def _measured(entries: Iterable[Entry], kind: Kind) -> pd.DataFrame:
     rows = [
         (e, {k: math.nan if v is None else v for k, v in vars(e.figures).items()})
         for e in entries
-        if isinstance(e.figures, figures)
+        if isinstance(e.figures, figures) and not e.figures.too_short
     ]
     return _table(rows, [one.name for one in fields(figures)])
 
@@ -142,8 +151,11 @@ def _table(rows: Iterable[tuple[Entry, Mapping[str, Any]]], columns: Iterable[st
     import pandas as pd  # late, since who writes a run does without
 
     return pd.DataFrame(
-        [{**vars(entry.cell), "pass": entry.pass_index, **more} for entry, more in rows],
-        columns=[*CELL, "pass", *columns],
+        [
+            {**vars(entry.cell), "pass": entry.pass_index, **more, "session": entry.session}
+            for entry, more in rows
+        ],
+        columns=[*CELL, "pass", "session", *columns],
     )
 
 

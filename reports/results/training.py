@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
-from reports.results import schema
+from reports.results import fields, schema
 from reports.results.fields import (
     LARGEST,
     Record,
@@ -27,6 +27,9 @@ from reports.results.fields import (
 )
 
 Status = Literal["measured", "failed"]
+MOST_IMAGES = 2**40
+"""In a confusion matrix; more overflow where they are weighed."""
+
 PER_CLASS = ("precision", "recall", "f1")
 
 
@@ -46,8 +49,8 @@ class Epoch(Record):
     epoch: int = field(metadata=checked(count, 1))
     train_loss: float = field(metadata=checked(loss))
     test_loss: float = field(metadata=checked(loss))
-    train_seconds: float = field(metadata=checked(number))
-    test_seconds: float = field(metadata=checked(number))
+    train_seconds: float = field(metadata=checked(fields.seconds))
+    test_seconds: float = field(metadata=checked(fields.seconds))
     accuracy: float = field(metadata=checked(number, 0, 1))
     top5: float = field(metadata=checked(number, 0, 1))
     precision: float = field(metadata=checked(number, 0, 1))
@@ -61,10 +64,13 @@ def _table(record: Mapping[str, Any], name: str) -> np.ndarray:
     size = len(rows) if isinstance(rows, list) else 0
     if (
         not isinstance(rows, list)
+        or not rows
         or not all(isinstance(row, list) and len(row) == size for row in rows)
         or not all(type(one) is int and 0 <= one <= LARGEST for row in rows for one in row)
     ):
-        raise ValueError(f"{name}: expected a square table of counts")
+        raise ValueError(f"{name}: expected a square table of counts, of one class or more")
+    if sum(map(sum, rows)) > MOST_IMAGES:
+        raise ValueError(f"{name}: expected no more than {MOST_IMAGES:,} images")
     return np.array(rows, dtype=np.int64).reshape(size, size)
 
 
@@ -146,7 +152,7 @@ class Training(Record):
     status: Status = field(metadata=checked(choice, get_args(Status)))
     reason: str = field(metadata=checked(text))
     started: str = field(metadata=checked(text))
-    seconds: float = field(metadata=checked(number))
+    seconds: float = field(metadata=checked(fields.seconds))
     dataset: Mapping[str, Any] = field(metadata=checked(mapping))
     config: Mapping[str, Any] = field(metadata=checked(mapping))
     head_multiply_adds: float | None = field(

@@ -275,7 +275,8 @@ def _misses(samples: Sequence[Sample], exact: bool) -> Iterator[_Miss]:
         law = _fit([sample for sample in samples if sample not in left_out], exact)
         for sample in left_out:
             found = law.at(sample.classes, sample.batch, sample.features).estimate
-            error = abs(math.log(found / sample.value))
+            # A law that is nothing at a size misses it altogether.
+            error = abs(math.log(found / sample.value)) if found > 0 else LARGEST_MISS
             yield _Miss(error, law.outside(sample.classes, sample.batch))
 
 

@@ -160,7 +160,7 @@ def median(samples: Passes, known: Scatter | None = None, confidence: float = 0.
             return Interval(0.0, math.exp(centre), math.inf)
         return _order_interval(rounds, confidence)
     reach = known.inflation * math.sqrt(variance) * _quantile(confidence, degrees)
-    return Interval(math.exp(centre - reach), math.exp(centre), math.exp(centre + reach))
+    return Interval(math.exp(centre - reach), math.exp(centre), _exp(centre + reach))
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class LogRatio:
             return Interval(0.0, math.exp(self.centre), math.inf)
         reach = self.error * _quantile(confidence, self.degrees) if self.error else 0.0
         ends = (self.centre - reach, self.centre, self.centre + reach)
-        return Interval(*map(math.exp, ends))
+        return Interval(*map(_exp, ends))
 
     def p_within(self, margin: float) -> float:
         """The p-value of "the ratio differs from 1 by no more than `margin`", a share."""
@@ -336,6 +336,11 @@ def noise_floor(pairs: Iterable[tuple[Passes, Passes]], known: Scatter | None = 
         comparisons=len(changes),
         significant=sum(1 not in change for change in changes),
     )
+
+
+def _exp(value: float) -> float:
+    """The exponential; infinite where that is beyond all floats, as a bound may be."""
+    return math.exp(value) if value < 700 else math.inf
 
 
 def _log_medians(samples: Passes) -> NDArray[np.float64]:

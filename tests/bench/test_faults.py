@@ -198,7 +198,7 @@ def test_a_kill_during_one_cell_does_not_count_against_another(tmp_path, session
 
 
 def test_an_incomplete_run_ends_with_the_line_that_resumes_it(session):
-    session.logbook.close(complete=False)
+    session.logbook.close("1 of 2 cells")
     assert session.run.read_facts()["finished"] is None
     assert any(f"--resume {session.run.path.name}" in line for line in session.display.said)
 
@@ -206,9 +206,9 @@ def test_an_incomplete_run_ends_with_the_line_that_resumes_it(session):
 def test_a_second_session_adds_to_the_time_of_the_first(tmp_path, session):
     with session.logbook.watching() as stretch:
         stretch.inside_seconds = 2.0
-    session.logbook.close(complete=False)
+    session.logbook.close("1 of 2 cells")
     resumed = Session(session.plan, session.run, None, Lines())
     with resumed.logbook.watching() as stretch:
         stretch.inside_seconds = 3.0
-    resumed.logbook.close(complete=True)
+    resumed.logbook.close("")
     assert resumed.run.read_facts()["measured_seconds"] == 5.0

@@ -75,15 +75,15 @@ def test_trainings_at_once_share_the_threads(threads, jobs, each):
 
 
 def test_a_plan_from_before_an_option_was_known_can_be_resumed():
-    content = options.plan(given()).to_json()
+    content = options.plan(given()).dump()
     del content["jobs"], content["sweep"]["seeds"], content["sweep"]["pipelines"]
-    assert options.Plan.from_json(content).jobs == 1
+    assert options.Plan.load(content).jobs == 1
 
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_a_plan_survives_the_round_trip_through_json(name):
     plan = options.plan(given(sweep=name, threads=3, data="somewhere"))
-    assert options.Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert options.Plan.load(json.loads(json.dumps(plan.dump()))) == plan
 
 
 @pytest.mark.parametrize(

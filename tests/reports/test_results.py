@@ -77,7 +77,7 @@ def test_torn_last_line_is_left_out_and_reported(tmp_path: Path) -> None:
         (json.dumps(timed(WHERE, 0, [math.nan])), "seconds"),
         (json.dumps(timed(WHERE, 0, [math.inf])), "seconds"),
         (json.dumps(timed(WHERE, 0, [1.0]) | {"seconds": "fast"}), "seconds"),
-        (json.dumps(timed(WHERE, 0, [10**400])), "too large"),
+        (json.dumps(timed(WHERE, 0, [10**400])), "seconds"),
         (json.dumps(timed(WHERE, 0, [1.0]) | {"status": "perhaps"}), "status"),
         (json.dumps(missing(WHERE, "failed", "x") | {"reason": 7}), "reason"),
     ],

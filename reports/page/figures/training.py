@@ -110,7 +110,7 @@ def accuracy_against_time(rows: Sequence[Trained], looks: Looks) -> Figure:
                 **look.points,
             )
             ends.append((100 * share.estimate, row.variant, "", look))
-        axes.set_xlim(0, 1.15 * max(row.total_seconds for row in rows))
+        axes.set_xlim(0, 1.15 * max(row.total_seconds for row in rows) or 1)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("training time in s, test passes left out")
         axes.set_ylabel("test accuracy in %")

@@ -40,8 +40,15 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
 
 
 def series(findings: Findings, of: Callable[[Memory], int]) -> list[Series]:
-    """A line per head, bytes of its training step; the interval of what is exact is a point."""
-    steps = [cell for cell in findings.alone_at("train", findings.batch) if cell.memory]
+    """A line per head, bytes of its training step; the interval of what is exact is a point.
+
+    No bytes at all have no place on a logarithmic axis.
+    """
+    steps = [
+        cell
+        for cell in findings.alone_at("train", findings.batch)
+        if cell.memory and of(cell.memory)
+    ]
     return [
         Series(
             head=head,
