@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from argparse import ArgumentTypeError
@@ -18,7 +19,7 @@ from bench import peers
 from bench.cells import PIPELINES, SWEEPS, Sweep
 from models import variants
 from models.config import TrainingConfig
-from models.data import Dataset, load, root, stand_in
+from models.data import PER_CLASS, Dataset, load, root, stand_in
 from reports.arguments import MOST_SEED, number, several, shown, whole
 from reports.results import fields as check
 from reports.results.fields import Record, checked
@@ -96,8 +97,11 @@ class Plan(Record):
         if not (self.sweep.trained and self.sweep.epochs):
             return None
         folder = None if self.data is None else Path(self.data)
-        dataset = stand_in(missing) if missing else load(folder, self.seed)
-        if (images := self.sweep.train_images) is None:
+        images = self.sweep.train_images
+        # No more is generated than is trained on.
+        per_class = PER_CLASS if images is None else min(PER_CLASS, math.ceil(images / 100))
+        dataset = stand_in(missing, per_class) if missing else load(folder, self.seed, per_class)
+        if images is None:
             return dataset
         return dataset.subset(min(images, len(dataset.train)), len(dataset.test), self.seed)
 

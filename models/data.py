@@ -42,6 +42,9 @@ CIFAR100 = "CIFAR-100"
 TEST_SHARE = 0.2
 """Of the images in class folders that come without a test split."""
 
+PER_CLASS = 500
+"""Training images of each class, in CIFAR-100 as in its stand-in."""
+
 
 class DataError(Exception):
     """The data cannot be used; the message is one line that says why and what to do."""
@@ -223,7 +226,7 @@ def root(option: str | None, environ: Mapping[str, str] = os.environ) -> Path | 
         raise DataError(f"data folder {given}: {error}; give a folder that exists") from error
 
 
-def load(folder: Path | None = None, seed: int = 0) -> Dataset:
+def load(folder: Path | None = None, seed: int = 0, per_class: int = PER_CLASS) -> Dataset:
     """The images in `folder`: CIFAR-100's files, or any images in a folder per class.
 
     Where it is missing or empty, CIFAR-100 is downloaded into it. A folder that was given is used
@@ -233,6 +236,7 @@ def load(folder: Path | None = None, seed: int = 0) -> Dataset:
     Args:
         folder: as given; None for `FOLDER`.
         seed: of the choice of test images, see `load_folder`.
+        per_class: training images of each class of the stand-in, where it is needed.
 
     Raises:
         DataError: a file is damaged, the folder can be neither read nor written, it holds something
@@ -257,7 +261,7 @@ def load(folder: Path | None = None, seed: int = 0) -> Dataset:
                 f"{printable(reason)}; give a folder that holds cifar-100-python/ or a folder of "
                 "images per class"
             ) from error
-        return stand_in(reason)
+        return stand_in(reason, per_class)
     except folders.FolderError as error:
         raise DataError(str(error)) from error
     except OSError as error:
@@ -310,7 +314,7 @@ def load_folder(folder: Path, seed: int = 0) -> Dataset:
     )
 
 
-def stand_in(reason: str, per_class: int = 500, seed: int = 0) -> Dataset:
+def stand_in(reason: str, per_class: int = PER_CLASS, seed: int = 0) -> Dataset:
     """Generated images in the shape of CIFAR-100, for where it is missing: learnable, meaningless.
 
     Every class is a coarse pattern of its own, every image that pattern under stronger noise, so

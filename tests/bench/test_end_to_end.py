@@ -81,7 +81,7 @@ def test_the_report_is_written_and_its_path_is_shown(finished):
     [
         (("--classes", "1"), "argument --classes: expected a whole number from 2"),
         (("--benchmark-max-time", "nan"), "argument --benchmark-max-time: expected a number"),
-        (("--resume", "nope"), "no run called 'nope'"),
+        (("--resume", "nope"), "no run 'nope'"),
         (("--benchmark-disable",), "leave nothing to measure"),
         (("--benchmark-cprofile", "cumtime"), "see the traces of a run instead"),
     ],

@@ -108,7 +108,10 @@ def test_a_full_disk_stops_the_run_with_the_line_that_resumes_it(session, monkey
 def hooked(session):
     """What pytest hands to the hooks of this session."""
     session.display.stop = lambda: None
-    held = SimpleNamespace(config=SimpleNamespace(stash={conftest.SESSION: session}), exitstatus=0)
+    config = SimpleNamespace(
+        stash={conftest.SESSION: session}, option=SimpleNamespace(collectonly=False)
+    )
+    held = SimpleNamespace(config=config, exitstatus=0)
     with session.entry("time", VISIT) as figures:
         figures |= FIGURES
     return held
@@ -147,16 +150,12 @@ def test_a_full_disk_at_the_very_end_is_a_line_and_an_exit_status(hooked, sessio
     assert session.run.read_facts()["finished"] is None
 
 
-@pytest.mark.parametrize(
-    ("status", "finished"),
-    [
-        (pytest.ExitCode.OK, True),
-        (pytest.ExitCode.TESTS_FAILED, True),
-        (pytest.ExitCode.INTERRUPTED, False),
-        (pytest.ExitCode.INTERNAL_ERROR, False),
-    ],
-)
-def test_a_run_that_was_stopped_is_not_finished(hooked, session, status, finished):
+@pytest.mark.parametrize("status", [pytest.ExitCode.OK, pytest.ExitCode.INTERRUPTED])
+@pytest.mark.parametrize(("left", "finished"), [("", True), ("1 of 2 cells", False)])
+def test_a_run_is_finished_when_nothing_is_left_however_it_ended(
+    hooked, session, monkeypatch, status, left, finished
+):
+    monkeypatch.setattr(session, "left", lambda: left)
     finishing = conftest.pytest_sessionfinish(hooked, status)
     next(finishing)
     assert bool(session.run.read_facts()["finished"]) is finished

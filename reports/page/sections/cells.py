@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
         "cells": findings.cells,
         "summarised": findings.summarised,
         "resumed": any(cell.sessions != (1,) for cell in findings.cells),
-        "journal": quote(beside(findings.run.name)),
+        "journal": quote(os.fsencode(beside(findings.run.name))),
     }
 
 
