@@ -64,7 +64,7 @@ def test_pipeline(session: Session, stopwatch: Stopwatch, built: Any, visit: Vis
         if isinstance(step, Team):
             at_once, iterations = step.members * STEPS, 1
             step = partial(step.make, STEPS)
-        with session.logbook.watching() as stretch:
+        with session.logbook.watching(alone=not isinstance(step, Team)) as stretch:
             begin = stopwatch.timer()
             step()
             warmup = stopwatch.timer() - begin

@@ -95,9 +95,9 @@ def open_session(config: pytest.Config) -> Session:
 
 def _resume(config: pytest.Config, run: RunFolder, display: Display) -> Session:
     """The session that takes up `run`; merely listing what is left changes nothing."""
+    plan = resume.plan_of(run, config.getoption)
     if not config.option.collectonly:
         _hold(config, run, display)
-    plan = resume.plan_of(run, config.getoption)
     if data := config.getoption("data"):
         plan = replace(plan, data=str(root(data)))
     facts = run.read_facts()

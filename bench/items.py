@@ -51,7 +51,7 @@ def parametrize(metafunc: pytest.Metafunc, todo: Todo) -> None:
 def task_of(item: pytest.Item) -> Task:
     """What pytest's `item` is to carry out."""
     task: Task
-    (task,) = item.callspec.params.values()  # type: ignore[attr-defined]
+    (task,) = vars(item)["callspec"].params.values()
     return task
 
 

@@ -133,7 +133,10 @@ class Logbook:
         readings = self._conditions.conditions
 
         def so_far(name: str) -> float:
-            return number(earlier, name) if name in earlier else 0.0
+            try:
+                return number(earlier, name)
+            except ValueError:  # absent, or damaged
+                return 0.0
 
         conditions = earlier.get("conditions")
         self._run.write_facts(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench import interrupts
 from bench.cells import Visit
 from bench.display import Display
 from bench.logbook import Logbook
@@ -81,6 +82,8 @@ class Session:
         except pytest.exit.Exception:  # the disk is full: nothing of this cell is known
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in interrupts.FULL:
+                raise  # whoever drives the session ends the run
             self.subject.forget()
             reason = _one_line(error)
             if memory.is_out_of_memory(error):

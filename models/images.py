@@ -91,7 +91,7 @@ def _colours(image: Image.Image) -> tuple[Image.Image, list[str]]:
     deep = image.mode == "F" or image.mode.startswith("I")
     if deep and not _is_grey_of_16_bits(image):
         raise ValueError(f"nothing says which of its {image.mode} values are black and white")
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if deep:
         # Pillow's own conversion makes all above 255 white.
         changes.append("16 bits to 8")

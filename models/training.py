@@ -65,6 +65,10 @@ class Silent:
         """Do nothing."""
 
 
+DATA = ("name", "stand_in", "train_images", "test_images", "classes", "superclass_of")
+"""Facts of the data set that a training goes on with; where it lies and why is free to change."""
+
+
 class CheckpointError(Exception):
     """A checkpoint cannot be used; the message is one line that says why and what to do."""
 
@@ -374,38 +378,37 @@ def _restore(state: _State, file: Path) -> None:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         record = Training.load(content["record"])
+        _require_same(state.record, record, file)
+        state.tree = content["tree"]
+        if content["tree_has_parents"]:
+            state.tree = Tree(content["tree"], state.model.head.num_classes)
+        if state.tree is not None:
+            state.change_head(head_on(state.tree, state.model, state.config))
+        state.model.load_state_dict(content["model"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        for group in state.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"] = group["lr"].to(state.config.device)
+        if state.schedule is not None:
+            state.schedule.load_state_dict(content["schedule"])
+        state.order.set_state(content["order"])
+        _set_random_state(torch.device(state.config.device), content["random"])
     except (
-        *(RuntimeError, EOFError, KeyError, TypeError, ValueError),
+        *(RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError),
         pickle.UnpicklingError,
     ) as error:
         raise CheckpointError(
             f"{file} is not a checkpoint or is damaged; delete it to train from the start"
         ) from error
-    _require_same(state.record.dump(), record.dump(), file)
-    state.tree = content["tree"]
-    if content["tree_has_parents"]:
-        state.tree = Tree(content["tree"], state.model.head.num_classes)
-    if state.tree is not None:
-        state.change_head(head_on(state.tree, state.model, state.config))
-    state.model.load_state_dict(content["model"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    for group in state.optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"] = group["lr"].to(state.config.device)
-    if state.schedule is not None:
-        state.schedule.load_state_dict(content["schedule"])
-    state.order.set_state(content["order"])
-    _set_random_state(torch.device(state.config.device), content["random"])
     state.record = record
 
 
-def _require_same(wanted: Mapping[str, Any], saved: Mapping[str, Any], file: Path) -> None:
+def _require_same(wanted: Training, saved: Training, file: Path) -> None:
     """Raise unless both records are of the same training."""
 
-    def settings(record: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            key: record[key] for key in ("schema", "head", "variant", "seed", "dataset")
-        } | dict(record["config"])
+    def settings(record: Training) -> dict[str, Any]:
+        asked = {"head": record.head, "variant": record.variant, "seed": record.seed}
+        return asked | {name: record.dataset.get(name) for name in DATA} | dict(record.config)
 
     ours, theirs = settings(wanted), settings(saved)
     other = [name for name in ours if name not in theirs or ours[name] != theirs[name]]

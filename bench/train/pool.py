@@ -84,9 +84,11 @@ class Pool(Generic[Task, Message, Result]):
         """
         while not future.done():
             self._assign()
-            busy = {w.connection: w for w in self._workers if w.busy}
+            busy: dict[Any, _Worker[Task, Result]] = {
+                w.connection: w for w in self._workers if w.busy
+            }
             for connection in wait(list(busy)):
-                self._receive(busy[connection])  # type: ignore[index]
+                self._receive(busy[connection])
         self._assign()  # nobody should idle until the next call
         return future.result()
 

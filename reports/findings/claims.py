@@ -277,7 +277,7 @@ def judge_accuracy(found: Interval, published: float, seeds: int) -> tuple[Answe
     )
     if abs(apart) + reach <= SAME_ACCURACY:
         return "supported", f"{said}: within {100 * SAME_ACCURACY:.1f} points, which count as none."
-    if abs(apart) <= (ONE_SEED if seeds == 1 else 1) * reach:
+    if abs(apart) <= SAME_ACCURACY + (ONE_SEED if seeds == 1 else 1) * reach:
         more = "another seed may explain that; train more than one" if seeds == 1 else "too many"
         return "inconclusive", f"{said}: {more}."
     return "contradicted", f"{said}: more than test images and seeds explain."

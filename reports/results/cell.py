@@ -40,7 +40,7 @@ class Cell(Record):
     scope: Scope = field(metadata=checked(choice, SCOPES))
     head: str = field(metadata=checked(name))
     phase: Phase = field(metadata=checked(choice, PHASES))
-    classes: int = field(metadata=checked(count, 1))
+    classes: int = field(metadata=checked(count, 2))
     batch: int = field(metadata=checked(count, 1))
     features: int = field(metadata=checked(count, 1))
     dtype: str = field(default="float32", metadata=checked(name))

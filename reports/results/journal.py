@@ -146,6 +146,12 @@ KINDS: Mapping[Kind, type[Figures]] = {
     "split": Split,
     "search": Search,
 }
+PLACES: Mapping[Kind, tuple[str, str]] = {
+    "split": ("in-model", "train"),
+    "search": ("isolated", "predict"),
+}
+"""Scope and phase of the cells of a kind, where it is not measured of all."""
+
 MEMORY = tuple(one.name for one in fields(Memory))
 MODELS = tuple(one.name for one in fields(Search))
 
@@ -201,6 +207,10 @@ class Entry:
         kind, status = choice(line, "kind", tuple(KINDS)), choice(line, "status", STATUSES)
         cell, index = Cell.load(mapping(line, "cell")), count(line, "pass")
         session = count(line, "session", 1) if "session" in line else 1
+        if (wanted := PLACES.get(kind)) and (cell.scope, cell.phase) != wanted:
+            raise ValueError(f"kind {kind!r} is measured of {' '.join(wanted)} cells alone")
+        if cell.scope == "pipeline" and kind != "time":
+            raise ValueError(f"kind {kind!r} is not measured of a pipeline")
         if status != "measured":
             return cls(kind, status, cell, index, text(line, "reason"), None, session)
         return cls(kind, status, cell, index, "", KINDS[kind].load(line), session)

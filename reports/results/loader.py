@@ -129,7 +129,9 @@ def _entries(reader: Reader) -> list[Entry]:
     """The journal; of a cell twice in a pass, the last line counts."""
     lines = Journal(reader.folder / "journal.jsonl").entries(reader)
     entries = {entry.key: entry for entry in lines}
-    if repeated := len(lines) - len(entries):
+    # What failed is tried again when the run is resumed; only what was measured is so only once.
+    measured = [entry.key for entry in lines if entry.status == "measured"]
+    if repeated := len(measured) - len(set(measured)):
         reader.warnings.append(
             f"journal.jsonl: {repeated} cell(s) measured twice in one pass; the last line counts"
         )

@@ -234,7 +234,8 @@ def growth(model: str, n: Array, power: float = 1.0) -> Array:
         case "O(n)":
             return n
         case "O(n log n)":
-            return n * np.log2(n)
+            product: Array = n * np.log2(n)
+            return product
         case "O(n^2)":
             return n**2
     powered: Array = n**power
@@ -610,7 +611,9 @@ class _Fits:
         errors = self.error * np.sqrt(degrees / random.chisquare(degrees, (DRAWS, 1)))
         ys = self.y + errors * random.standard_normal((DRAWS, self.n.size))
         draws = [
-            curve for block in np.unique(drawn) for curve in self._refit(block, ys[drawn == block])
+            curve
+            for block in np.unique(drawn)
+            for curve in self._refit(int(block), ys[drawn == block])
         ]
         [best] = self._refit(self.weights.size if flat else self.best, self.y[None])
         return replace(best, draws=tuple(draws))

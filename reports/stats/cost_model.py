@@ -226,9 +226,10 @@ def fit(heads: Mapping[str, Sequence[Sample]], exact: bool = False) -> dict[str,
 
 
 def _fit(samples: Sequence[Sample], exact: bool) -> Law:
-    n, batch, d, value, error = np.array(
+    table = np.array(
         [(s.classes, s.batch, s.features, s.value, s.error) for s in samples], dtype=np.float64
-    ).T
+    )
+    n, batch, d, value, error = (table[:, column] for column in range(5))
     relative = terms(n, batch, d, d, d) / value[:, None]
     # A slope that starts beyond a size must show at several, or one spoilt cell would draw it.
     sizes = np.unique(n * d)

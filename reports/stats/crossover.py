@@ -67,7 +67,7 @@ def crossover(
             f"one cell of each head per size: got {n.size} sizes, "
             f"{len(incumbent)} and {len(challenger)} cells"
         )
-    order = np.argsort(n)
+    order = [int(place) for place in np.argsort(n)]
     n = n[order]
     changes = [ratio(challenger[i], incumbent[i], known, confidence) for i in order]
     logs = {

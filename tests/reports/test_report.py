@@ -384,7 +384,7 @@ def test_a_run_that_fails_keeps_none_of_the_others_from_their_pages(
     assert pages == {odd, synthetic.name, f"{odd}-and-{synthetic.name}"}
     for page in output.glob("*.html"):
         assert page.read_text("utf-8").rstrip().endswith("</html>")
-        assert "\N{REPLACEMENT CHARACTER}" in (output / f"{odd}.html").read_text("utf-8")
+    assert "\N{REPLACEMENT CHARACTER}" in (output / f"{odd}.html").read_text("utf-8")
     assert not list(output.glob("*.draft"))
 
 
