@@ -32,9 +32,10 @@ _HEADS: dict[str, Callable[..., Head]] = {
     "sampled": Sampled,
     "two-level": TwoLevel,
 }
-# Why a head is not there. An optional extra may be absent, broken or unable to compile, and raise
-# whatever it likes on the way; the other heads do without it.
 _ABSENT: dict[str, str] = {}
+"""Why a head is not there. An optional extra may be absent, broken or unable to compile, and raise
+whatever it likes on the way; the other heads do without it."""
+
 try:
     from heads.fused import HierarchicalFused
 except (Exception, SystemExit) as error:

@@ -17,8 +17,8 @@ from heads.trees import checked_counts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Each cluster works on so many times fewer features than the one before it, as published.
 DIV_VALUE = 4
+"""Each cluster works on so many times fewer features than the one before it, as published."""
 
 
 def default_cutoffs(in_features: int, num_classes: int) -> list[int]:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from heads.options import integer
 from heads.transforms import values_are_hidden
 
-# Bytes of an index: a target, or a row of a sparse gradient.
 INT64_BYTES = 8
+"""Bytes of an index: a target, or a row of a sparse gradient."""
 
 Phase = Literal["forward", "backward", "step", "train", "predict"]
 

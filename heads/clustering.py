@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from scipy.cluster.hierarchy import ClusterNode
 
-# Most classes to cluster: all their distances are held at once.
 LARGEST = 4096
+"""Most classes to cluster: all their distances are held at once."""
 
-# Of the mean variance within classes, added to each direction's, so that none counts for all.
 RIDGE = 0.1
+"""Of the mean variance within classes, added to each direction's, so that none counts for all."""
 
 
 def clustered(features: Tensor, targets: Tensor, num_classes: int, branching: int = 2) -> Tree:

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     Array = np.ndarray
 
-# Multiply-adds of a pass over the paths for which another thread pays.
 WORK_PER_THREAD = 2**17
-# Most that a loss may be multiplied with on the way to its backward: 1, and room for roundings.
+"""Multiply-adds of a pass over the paths for which another thread pays."""
+
 LARGEST_FACTOR = 1.001
+"""Most that a loss may be multiplied with on the way to its backward: 1, and room for roundings."""
 
 
 class HierarchicalFused(Hierarchical):
@@ -203,8 +204,8 @@ def _use_threads_for(work: int) -> int:
     return int(threads)
 
 
-# Sums may be taken in another order, but what is not finite stays so.
 _FAST = {"reassoc", "contract"}
+"""Sums may be taken in another order, but what is not finite stays so."""
 
 Loops = TypeVar("Loops", bound="Callable[..., Any]")
 

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from heads.base import at_least_float32
 
-# Scores worked on at a time, so that what passes over them finds them in its cache.
 CACHED_SCORES = 2**18
-# Beyond these odds either way, no difference between the subtrees of a node can outweigh them.
+"""Scores worked on at a time, so that what passes over them finds them in its cache."""
+
 LARGEST_SCORE = 60.0
+"""Beyond these odds either way, no difference between the subtrees of a node can outweigh them."""
 
 
 class Path(NamedTuple):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from heads.search import Descent
 
-# Up to here one matrix product over all nodes, with a dense gradient, beats gathering paths.
 ALL_NODES_UP_TO = 256
+"""Up to here one matrix product over all nodes, with a dense gradient, beats gathering paths."""
 
 
 class HierarchicalDense(Ordered):

@@ -21,16 +21,17 @@ from torch import Tensor
 from heads.kernels import RowSparse
 from heads.trees import Tree
 
-# A search may expand this part of a tree's inner nodes for a sample. Gathering a node's row takes
-# as long as some tens of rows of a matrix product.
 SEARCH_SHARE = 128
+"""A search may expand this part of a tree's inner nodes for a sample. Gathering a node's row takes
+as long as some tens of rows of a matrix product."""
 
-# Multiply-adds of scoring everything below which that is done before a search has begun: a search
-# of whatever result is some tens of calls of torch.
 SEARCH_FROM = 2**28
+"""Multiply-adds of scoring everything below which that is done before a search has begun: a search
+of whatever result is some tens of calls of torch."""
 
-# Up to so many log-probabilities it is faster to have them all than to look for the best in parts.
 ALL_LEAVES_UP_TO = 2**17
+"""Up to so many log-probabilities it is faster to have them all than to look for the best in
+parts."""
 
 # What a search must know of a tree:
 # - expand: samples and inner nodes, each (M,), to the nodes' children and the log-probability of

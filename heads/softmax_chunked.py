@@ -17,9 +17,10 @@ from heads.transforms import in_func
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Logits alive at once: 8 MiB of float32, which stays in the cache of most machines. An accelerator
-# wants fewer and larger launches than that; there it may be this part of all logits.
 CHUNK_ELEMENTS = 2**21
+"""Logits alive at once: 8 MiB of float32, which stays in the cache of most machines. An accelerator
+wants fewer and larger launches than that; there it may be this part of all logits."""
+
 ACCELERATOR_CHUNKS = 8
 
 

@@ -32,12 +32,15 @@ if TYPE_CHECKING:
 
     from heads.search import Descent
 
-# Gathering a row and updating it sparsely costs about as much as this many rows of a product.
 ROWS_PER_GATHER = 4
-# What stands for a row where there is none: a score of 0, no child, no further piece of a child.
+"""Gathering a row and updating it sparsely costs about as much as this many rows of a product."""
+
 ZERO_SCORE, NO_CHILD, NO_PIECE = -1, -2, -3
-# Trees that are made from features and targets.
+"""What stands for a row where there is none: a score of 0, no child, no further piece of a
+child."""
+
 FROM_EXAMPLES = ("learned", "clustered")
+"""Trees that are made from features and targets."""
 
 
 def from_examples(

@@ -14,10 +14,9 @@ from heads.options import integer, shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# What a permutation or a count may come as; a bool is none.
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+"""What a permutation or a count may come as; a bool is none."""
 
-# The superclass of each of CIFAR-100's classes, in the data set's own (alphabetical) order.
 CIFAR100_SUPERCLASSES = (
     *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11),
     *(6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5),
@@ -25,6 +24,7 @@ CIFAR100_SUPERCLASSES = (
     *(10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13),
     *(16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13),
 )
+"""The superclass of each of CIFAR-100's classes, in the data set's own (alphabetical) order."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,8 +22,8 @@ Kind = Literal["usual", "one sample", "heavy tails", "coarse clock"]
 UNIT = 50e-6
 PASSES, ROUNDS = 3, 10
 KINDS: tuple[Kind, ...] = ("usual", "usual", "usual", "one sample", "heavy tails", "coarse clock")
-# A power is found where it is named to within this.
 NEAR = 0.15
+"""A power is found where it is named to within this."""
 
 DESIGNS: Mapping[str, Array] = {
     "9 sizes, default": np.array([16, 100, 256, 512, 1024, 4096, 16384, 65536, 262144.0]),

@@ -45,8 +45,9 @@ REFERENCE = Path(__file__).parent / "reference"
 PASSES, ROUNDS = 3, 10
 HEADBENCH, ALL = "headbench", "all"
 DECIDED = ("supported", "contradicted")
-# Claims that counts vouch for: how often may they still be supported where they are not true?
 FALSE = (("false: counted O(n)", "O(n)", False), ("false: counted O(log n)", "O(log n)", True))
+"""Claims that counts vouch for: how often may they still be supported where they are not true?"""
+
 BIG_O = ("O(1)", "O(log n)", "O(n)", "O(n log n)", "O(n^2)")
 
 

@@ -17,8 +17,8 @@ PHASE_NAMES = {
     "train": "Training step",
     "predict": "Prediction",
 }
-# A sentence of more names than this is a table.
 MOST_NAMED = 5
+"""A sentence of more names than this is a table."""
 
 
 def sentences(findings: Findings) -> list[str]:

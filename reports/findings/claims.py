@@ -26,9 +26,10 @@ Answer = Literal["supported", "contradicted", "inconclusive", "not tested"]
 
 NOTHING = "—"
 SURE = 0.95
-# Margins of equivalence, fixed before anything was measured. Noise is no margin: more of it may
-# only make an answer less decided.
 SAME_TIME = 0.03
+"""Margins of equivalence, fixed before anything was measured. Noise is no margin: more of it may
+only make an answer less decided."""
+
 SAME_ACCURACY = 0.025
 
 
@@ -236,12 +237,13 @@ def _epoch_seconds(trainings: Sequence[Training]) -> list[np.ndarray]:
 
 # --- accuracy ---------------------------------------------------------------------------------
 
-# The published form of a head first; where it was not trained, the next one stands in for it.
 VARIANTS = {"softmax": ("softmax",), "gumbel": ("gumbel-normal", "gumbel")}
+"""The published form of a head first; where it was not trained, the next one stands in for it."""
+
 PUBLISHED_BATCH, PUBLISHED_EPOCHS, PUBLISHED_IMAGES = 32, 10, 50_000
-# A single seed says nothing about the next one. Seeds of such trainings differ by about a point, so
-# a difference has to be this many times the scatter of the test images to contradict.
 ONE_SEED = 3.0
+"""A single seed says nothing about the next one. Seeds of such trainings differ by about a point,
+so a difference has to be this many times the scatter of the test images to contradict."""
 
 
 def _accuracy(head: str, published: float) -> Callable[[Findings], Verdict]:

@@ -20,18 +20,22 @@ from reports.stats import complexity
 from reports.stats.complexity import Verdict
 
 ORDERS = complexity.MODELS
-# A formula goes through its own counts; what is a little off is a sum over the levels of a tree
-# whose lowest one is partly filled, or a sparse gradient in which samples share rows. The strict
-# misfit is tried first, so that a change of algorithm is not smoothed over.
 MISFITS = (0.02, 0.10)
-# A part of the whole that no count would miss.
+"""A formula goes through its own counts; what is a little off is a sum over the levels of a tree
+whose lowest one is partly filled, or a sparse gradient in which samples share rows. The strict
+misfit is tried first, so that a change of algorithm is not smoothed over."""
+
 NEGLIGIBLE = 0.001
-# Two terms go through almost any three points.
+"""A part of the whole that no count would miss."""
+
 FEWEST_SIZES = 4
-# A page that the allocator has given back is written twice, as zeros and by the program.
+"""Two terms go through almost any three points."""
+
 FRESH = 2.0
-# Caches faster or slower than that were measured while something else ran.
+"""A page that the allocator has given back is written twice, as zeros and by the program."""
+
 LEAST_STEP, MOST_STEP = 2.0, complexity.STEP
+"""Caches faster or slower than that were measured while something else ran."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from reports.results import CELL, MEMORY, PHASES, SCOPES, Run
 from reports.stats import estimates
 from reports.stats.estimates import Interval, NoiseFloor, Scatter
 
-# The batch size that figures and verdicts speak of where it was measured: small enough for a
-# laptop, large enough that a training step is more than its overhead.
 USUAL_BATCH = 128
+"""The batch size that figures and verdicts speak of where it was measured: small enough for a
+laptop, large enough that a training step is more than its overhead."""
 
 
 MOST_CELLS = 2_500

@@ -11,14 +11,17 @@ from reports.findings import run_facts
 from reports.findings.findings import Findings
 from reports.stats import estimates
 
-# Above this A/A difference, a map of the fastest heads is mostly undecided.
 NOISY = 0.2
-# From this share of the CPU on, what other programs use can be seen in the figures.
+"""Above this A/A difference, a map of the fastest heads is mostly undecided."""
+
 BUSY = 0.1
-# A host that has room for its guests takes nothing from them.
+"""From this share of the CPU on, what other programs use can be seen in the figures."""
+
 STOLEN = 0.02
-# Passes of a steady machine agree within this share in the median over all cells.
+"""A host that has room for its guests takes nothing from them."""
+
 STEADY = 0.1
+"""Passes of a steady machine agree within this share in the median over all cells."""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from reports.stats.crossover import Crossover, crossover
 from reports.stats.estimates import Interval, Scatter
 
 PUBLISHED_PIPELINE = "published-style"
-# What steps of one kind share; passes are repetitions of it.
 KIND = ["head", "classes", "batch"]
+"""What steps of one kind share; passes are repetitions of it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,6 @@ from reports.page.figures.drawing import Looks
 from reports.results import CELL, PHASES
 from reports.stats.estimates import Interval
 
-# matplotlib's markers and line styles in plotly's words: a head looks the same in both.
 SYMBOLS = {
     "o": "circle",
     "s": "square",
@@ -34,6 +33,8 @@ SYMBOLS = {
     "X": "x",
     "*": "star",
 }
+"""matplotlib's markers and line styles in plotly's words: a head looks the same in both."""
+
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 
 CURVE_POINTS = 40

@@ -13,8 +13,9 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-# A larger count may not survive a reader that holds numbers as floats; none here comes near.
 LARGEST = 2**53 - 1
+"""A larger count may not survive a reader that holds numbers as floats; none here comes near."""
+
 LONGEST_NAME = 60
 LONGEST = 1e9
 """Seconds, 31 years: nothing that was measured took longer."""

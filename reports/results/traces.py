@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# A training step's trace is a few MB. What is far larger would take longer to read than the rest of
-# the report together, and a small .gz may unpack to anything.
 LARGEST_BYTES = 256 * 2**20
+"""A training step's trace is a few MB. What is far larger would take longer to read than the rest
+of the report together, and a small .gz may unpack to anything."""
 
 
 @dataclass(frozen=True)

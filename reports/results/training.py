@@ -90,8 +90,8 @@ def _per_class(record: Mapping[str, Any], name: str) -> Mapping[str, Sequence[fl
 class Metrics(Record):
     """Figures of one test pass; shares are in [0, 1].
 
-    A class that is never predicted has precision 0, one that is not in the test set recall 0, and
-    both count in the macro averages: a head that ignores a class must not look better for it.
+    Macro averages are over the classes that have test images. One of them that is never predicted
+    has precision 0, and that counts: a head that ignores a class must not look better for it.
 
     Attributes:
         accuracy: share of images whose most probable class is right.

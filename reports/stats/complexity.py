@@ -52,56 +52,74 @@ STEP: Final = 5.0
 """How much more a class may cost outside the caches, where the machine's own were not measured."""
 
 CONFIDENT: Final = 0.8
-# From this probability on, a growth is named among those that cannot be told apart.
 RIVAL: Final = 0.03
+"""From this probability on, a growth is named among those that cannot be told apart."""
+
 SURER: Final[Mapping[str, float]] = MappingProxyType({"O(n log n)": 0.97, POWER: 0.9})
 """Steps of a linear cost imitate these: of curves that look so, too many are linear."""
 
 CLEARLY: Final = 0.5
 """How much worse, in the logarithm of the likelihood, any linear curve must be beside O(n^2)."""
-# The error of a size's value is taken to be about this, with the weight of so many sizes.
 USUAL_ERROR, WEIGHT = 0.04, 3.0
-# Growth over all sizes that a machine drifting by 5 % at either end could feign, and that a sweep
-# whose sizes were not shuffled could; between them nothing is decided.
+"""The error of a size's value is taken to be about this, with the weight of so many sizes."""
+
 FLAT, FEIGNED = 0.10, 0.15
-# Below this growth a drift with the sizes is at least a good part of it: worth a warning.
+"""Growth over all sizes that a machine drifting by 5 % at either end could feign, and that a sweep
+whose sizes were not shuffled could; between them nothing is decided."""
+
 SMALL: Final = 0.3
-# Growth that noise may hide before "O(1)" would say more than the data do.
+"""Below this growth a drift with the sizes is at least a good part of it: worth a warning."""
+
 HIDDEN: Final = 0.5
-# Error of one size's value that a quiet shared machine leaves: what a curve may miss its points by.
+"""Growth that noise may hide before "O(1)" would say more than the data do."""
+
 DRIFT: Final = 0.07
+"""Error of one size's value that a quiet shared machine leaves: what a curve may miss its points
+by."""
+
 FEWEST_SIZES: Final = 5
-# Relative error below which curves are the same: exact counts fit to this, and no better.
 ROUNDING: Final = 1e-6
-# Share of a curve that its work makes up where the plateau is left.
+"""Relative error below which curves are the same: exact counts fit to this, and no better."""
+
 LEFT: Final = 0.3
-# Sizes beyond the plateau that a growth can be told from.
+"""Share of a curve that its work makes up where the plateau is left."""
+
 FEWEST_LEFT: Final = 3
-# What the price of a spike takes for no error at all.
+"""Sizes beyond the plateau that a growth can be told from."""
+
 VISIBLE: Final = 0.02
+"""What the price of a spike takes for no error at all."""
 
 NAMES: Final = {0.0: "O(log n)", 0.5: "O(sqrt n)", 1.0: "O(n)", 2.0: "O(n^2)"}
-# Exponents of the curves; the verdict ignores those so near to a model that no clock parts them.
 POWERS: Final = (*(k / 10 for k in range(21)), 2.5, 3.0)
+"""Exponents of the curves; the verdict ignores those so near to a model that no clock parts
+them."""
+
 NEAR: Final = (0.1, 0.9, 1.1, 1.9)
-# An exponent is named where its 95 % interval is no wider.
 NARROW: Final = 0.3
-# How overhead and work combine, and how probable each way is.
+"""An exponent is named where its 95 % interval is no wider."""
+
 NORMS: Final = ((1.0, 0.6), (2.0, 0.2), (6.0, 0.2))
-# Ratio of neighbouring overheads tried; between them curves are interpolated.
+"""How overhead and work combine, and how probable each way is."""
+
 SPACING: Final = 0.5
-# No step, one, two; of a linear cost also a logarithmic part beside it.
+"""Ratio of neighbouring overheads tried; between them curves are interpolated."""
+
 PLAIN, ONCE, TWICE, BESIDE = 0.45, 0.25, 0.15, 0.15
-# Pairs of steps are tried between so many places; with fewer sizes nothing is left to fit.
+"""No step, one, two; of a linear cost also a logarithmic part beside it."""
+
 PLACES, SIZES_FOR_TWO = 8, 6
-# A step reaches over nothing or over one decade: caches share, and are left little by little.
+"""Pairs of steps are tried between so many places; with fewer sizes nothing is left to fit."""
+
 DECADE: Final = math.log(10)
+"""A step reaches over nothing or over one decade: caches share, and are left little by little."""
+
 WIDTHS, ENDS = (0.0, DECADE / 2, 1.5 * DECADE), (0.0, DECADE / 2)
 FINE, COARSE = tuple(k / 8 for k in range(1, 9)), (0.25, 0.5, 0.75, 1.0)
 THIRDS, HALVES = (0.17, 0.33, 0.5), (0.25, 0.5)
 DRAWS: Final = 400
-# Each zoom finds an overhead five times as exactly.
 ZOOMS: Final = 9
+"""Each zoom finds an overhead five times as exactly."""
 
 
 class Shape(NamedTuple):

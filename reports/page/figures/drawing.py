@@ -31,7 +31,6 @@ PANEL = (4.2, 3.0)
 LEFT, RIGHT, BOTTOM, TOP = 0.8, 2.94, 0.45, 0.15
 """Inches: where its lines begin and end, and what is below and above them."""
 
-# Contrast of at least 4.5 to 1 on white; the page's dark dress has its own.
 COLOURS = (
     "#0b62a8",
     "#b84a00",
@@ -42,11 +41,12 @@ COLOURS = (
     "#505050",
     "#a02020",
 )
+"""Contrast of at least 4.5 to 1 on white; the page's dark dress has its own."""
+
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 GLYPHS = ("●", "■", "◆", "▲", "▼", "✚", "✖", "★")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2, 1, 2)))
 
-# Any: matplotlib's own type for this lists every setting by name.
 SETTINGS: Any = {
     "svg.fonttype": "none",
     # Names come from a file of somebody else: a dollar sign in one is no formula.
@@ -70,6 +70,7 @@ SETTINGS: Any = {
     "lines.linewidth": 1.4,
     "lines.markersize": 5,
 }
+"""Any: matplotlib's own type for this lists every setting by name."""
 
 
 @dataclass(frozen=True)

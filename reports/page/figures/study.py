@@ -21,11 +21,12 @@ from reports.stats.estimates import Interval
 from reports.units import Shown
 
 WIDTH, ROW = 4.5, 0.36
-# Inches of a legend beside a panel, and of each name in it.
 LEGEND_WIDTH, LEGEND_ROW = 1.6, 0.19
-# Characters of a bar's label in a line.
+"""Inches of a legend beside a panel, and of each name in it."""
+
 LABEL = 22
-# A part's colour and hatch: neither alone has to tell it apart.
+"""Characters of a bar's label in a line."""
+
 PART_LOOKS = {
     "data": (COLOURS[4], "...."),
     "forward": (COLOURS[0], "////"),
@@ -33,6 +34,7 @@ PART_LOOKS = {
     "backward": (COLOURS[0], "\\\\\\\\"),
     "optimizer": (COLOURS[6], "xxxx"),
 }
+"""A part's colour and hatch: neither alone has to tell it apart."""
 
 
 def ladder(rungs: Sequence[Rung]) -> Figure:
