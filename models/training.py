@@ -407,8 +407,10 @@ def _require_same(wanted: Training, saved: Training, file: Path) -> None:
     """Raise unless both records are of the same training."""
 
     def settings(record: Training) -> dict[str, Any]:
-        asked = {"head": record.head, "variant": record.variant, "seed": record.seed}
-        return asked | {name: record.dataset.get(name) for name in DATA} | dict(record.config)
+        kept = record.dump()  # what is read from JSON is a list where a tuple was written
+        data = {name: kept["dataset"].get(name) for name in DATA}
+        own = {name: kept[name] for name in ("head", "variant", "seed")}
+        return {**own, **data, **kept["config"]}
 
     ours, theirs = settings(wanted), settings(saved)
     other = [name for name in ours if name not in theirs or ours[name] != theirs[name]]

@@ -57,6 +57,7 @@ def test_a_host_that_takes_time_away_is_named():
     assert "the host gave 5% of the CPU to other virtual machines" in watched.advice()
 
 
+@pytest.mark.serial
 def test_another_process_is_seen_and_our_own_work_is_not():
     """On the real machine: our own spinning is ours, a child's is not."""
     before = usage()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models import _torchvision, data
-from models.data import DataError, Dataset, Split
+from models.data import DataError, Dataset, Split, stand_in
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -159,7 +159,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that is used where none is given, in a place of the test's own."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(data, "stand_in", partial(data.stand_in, per_class=5))
+    monkeypatch.setattr(data, "stand_in", lambda reason, _: stand_in(reason, per_class=5))
     return Path("data")
 
 

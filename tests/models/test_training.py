@@ -426,5 +426,5 @@ def test_a_checkpoint_of_another_training_is_refused(
 
 def test_a_checkpoint_of_other_data_is_refused(tiny: Dataset, tmp_path: Path) -> None:
     train(SMALL, tiny, checkpoint=tmp_path / "checkpoint")
-    with pytest.raises(CheckpointError, match="different: train_images, test_images"):
+    with pytest.raises(CheckpointError, match="different: train_images"):
         train(SMALL, tiny.subset(200, 100), checkpoint=tmp_path / "checkpoint")

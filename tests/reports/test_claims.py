@@ -167,7 +167,8 @@ def test_fewer_epochs_are_compared_with_no_claim(tmp_path: Path) -> None:
         (Interval(0.222, 0.230, 0.238), 1, "supported"),
         (Interval(0.232, 0.240, 0.248), 1, "supported"),
         (Interval(0.242, 0.250, 0.258), 1, "inconclusive"),
-        (Interval(0.242, 0.250, 0.258), 3, "contradicted"),
+        (Interval(0.242, 0.250, 0.258), 3, "inconclusive"),
+        (Interval(0.272, 0.280, 0.288), 3, "contradicted"),
         (Interval(0.292, 0.300, 0.308), 1, "contradicted"),
     ],
 )
