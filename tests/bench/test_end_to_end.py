@@ -122,11 +122,12 @@ def test_class_folders_may_be_called_anything_in_a_terminal_that_knows_ascii(
             Image.new("RGB", (32, 32)).save(file)
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("PYTHONUTF8", "0")
+    monkeypatch.delenv("PYTHONIOENCODING", raising=False)  # tox sets it
     status, output, errors = headbench.run(
         *ONE, "--epochs", "1", "--data", str(tmp_path / "data"), "-k", "test_training"
     )
     assert status == 0, output + errors
-    assert "Traceback" not in output + errors
+    assert (output + errors).isascii()
     assert "\x1b" not in output + errors
     (page,) = headbench.folder.glob("reports/html/*.html")
     assert r"caf\udcff" in page.read_text("utf-8")
