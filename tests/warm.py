@@ -19,14 +19,16 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO, Any, NoReturn
+from tempfile import TemporaryDirectory
+from typing import IO, NoReturn
 
 BENCH = (
     *("torch", "torch.utils.flop_counter", "torch.utils.tensorboard", "numba"),
-    *("PIL.Image", "packaging.requirements", "psutil", "pytest", "rich.progress"),
+    *("PIL.Image", "packaging.requirements", "psutil", "pytest", "rich.progress", "torchvision"),
 )
 """What the bench imports of others before it does anything."""
+
+STREAMS = ("output", "errors")
 
 
 class Warm:
@@ -50,9 +52,10 @@ class Warm:
         self._end_last()
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        streams = [NamedTemporaryFile("w+", encoding="utf-8") for _ in range(2)]
-        asked = [arguments, str(cwd), dict(env), [stream.name for stream in streams]]
-        self._server.stdin.write(json.dumps(asked).encode() + b"\n")
+        streams = TemporaryDirectory()
+        self._server.stdin.write(
+            json.dumps([arguments, str(cwd), dict(env), streams.name]).encode() + b"\n"
+        )
         self._last = Process(self._server.stdout, streams)
         return self._last
 
@@ -71,7 +74,7 @@ class Warm:
 class Process:
     """As much of `subprocess.Popen` as the tests use."""
 
-    def __init__(self, server: IO[bytes], streams: list[Any]) -> None:
+    def __init__(self, server: IO[bytes], streams: TemporaryDirectory[str]) -> None:
         self._server, self._streams = server, streams
         self.pid = int(server.readline())
         self.returncode: int | None = None
@@ -95,7 +98,7 @@ class Process:
     def communicate(self) -> tuple[str, str]:
         """Standard output and standard error, once it has ended."""
         self.poll(None)
-        output, errors = (Path(stream.name).read_text("utf-8") for stream in self._streams)
+        output, errors = (Path(self._streams.name, name).read_text("utf-8") for name in STREAMS)
         return output, errors
 
 
@@ -115,13 +118,13 @@ def serve() -> None:
 
 
 def become(
-    arguments: list[str], folder: str, environment: dict[str, str], streams: list[str]
+    arguments: list[str], folder: str, environment: dict[str, str], streams: str
 ) -> NoReturn:
     """Go on as `python *arguments`."""
     # A shell's background jobs ignore Ctrl-C, and would pass that on.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number, path in enumerate((os.devnull, *streams)):
-        opened = os.open(path, os.O_RDWR)
+    for number, path in enumerate((os.devnull, *(Path(streams, name) for name in STREAMS))):
+        opened = os.open(path, os.O_RDWR | os.O_CREAT)
         os.dup2(opened, number)
         os.close(opened)
     os.chdir(folder)
