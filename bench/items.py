@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import TypeVar
 
 import pytest
@@ -23,6 +23,9 @@ _RUNS_FOR: dict[Callable[..., None], tuple[str, Callable[[Todo], Sequence[Task]]
 
 OF_THE_RUN = ("features", "dtype", "device", "threads")
 """Fields of a cell that its scope and the run decide: no two items differ in these alone."""
+
+OPTIONAL = ("pipeline", "options", "labels", "state", "optimizer")
+"""Fields that are said only where they are not as usual."""
 
 
 def for_each(name: str, left: Callable[[Todo], Sequence[Task]]) -> Callable[[Benchmark], Benchmark]:
@@ -59,8 +62,13 @@ def identity(task: Task) -> dict[str, str | int]:
     """What tells `task` from others of its benchmark, in words and numbers."""
     match task:
         case Visit(cell, pass_index):
-            fields = {name: v for name, v in asdict(cell).items() if name not in OF_THE_RUN}
-            return {name: v for name, v in fields.items() if v != ""} | {"pass_index": pass_index}
+            said = {
+                one.name: getattr(cell, one.name)
+                for one in fields(cell)
+                if one.name not in OF_THE_RUN
+                and not (one.name in OPTIONAL and getattr(cell, one.name) == one.default)
+            }
+            return said | {"pass_index": pass_index}
         case Cell():
             return {"head": task.head}
         case TrainingConfig():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,12 @@ laptop, large enough that a training step is more than its overhead."""
 MOST_CELLS = 2_500
 """Cells that a page can show and a reader take in: four times those of the full sweep's largest
 part. Of a run with more, so many are judged, and the page says so."""
+
+TIMES = (
+    *("seconds", "multiply_adds", "bytes"),
+    *("block", "turns", "minor_faults", "system_seconds"),
+)
+"""What is joined of a time, pass by pass."""
 
 SIZES = ("classes", "batch", "features", "threads")
 """Axes of a grid on which a part of the values tells of the others."""
@@ -47,12 +53,17 @@ class Cell(results.Cell):
     """One point of the grid and what was measured there.
 
     Attributes:
+        head: with its options, as in a call: another head than the one without them.
         samples: seconds, one array of rounds per pass; empty where only memory was measured.
         seconds: the median and its 95 % interval, None without samples.
         multiply_adds: counted from the head's formulas for this batch; None in-model.
         bytes: counted likewise.
         memory: None where it was not measured.
         sessions: of the run, that measured it.
+        blocks: of each pass, the block that measured it; empty for one measured by itself.
+        turns: of each pass, the turn of every round in its block; empty likewise.
+        minor_faults: pages that a call had to be given anew, the mean over passes; None if unknown.
+        system_seconds: of a call, spent in the operating system; None likewise.
     """
 
     samples: tuple[np.ndarray, ...] = ()
@@ -61,6 +72,10 @@ class Cell(results.Cell):
     bytes: int | None = None
     memory: Memory | None = None
     sessions: tuple[int, ...] = (1,)
+    blocks: tuple[str, ...] = ()
+    turns: tuple[tuple[int, ...], ...] = ()
+    minor_faults: float | None = None
+    system_seconds: float | None = None
 
     @property
     def rounds(self) -> int:
@@ -70,17 +85,25 @@ class Cell(results.Cell):
 
 @dataclass(frozen=True)
 class Setting:
-    """What is held fixed while heads, classes and batches vary, so that like meets like."""
+    """What is held fixed while heads, classes and batches vary, so that like meets like.
+
+    Attributes:
+        state: of predictions; other phases have none.
+    """
 
     scope: str
     features: int
     dtype: str
     device: str
     threads: int
+    labels: str = "uniform"
+    optimizer: str = "sgd"
+    state: str = "untrained"
 
     def holds(self, cell: Cell) -> bool:
         """Whether a cell was measured in this setting and is no second half of an A/A pair."""
-        return self == _setting(cell) and cell.replica == 0
+        state = self.state if cell.phase == "predict" else cell.state
+        return replace(self, state=state) == _setting(cell) and cell.replica == 0
 
 
 def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
@@ -91,8 +114,8 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     cells: dict[Any, Cell] = {}
     measured = (*run.heads, *run.pipelines)
     times = run.times.sort_values("pass", kind="stable")
-    for place, passes in _by_cell(times, "seconds", "multiply_adds", "bytes", "session").items():
-        samples, work, moved, sessions = zip(*passes, strict=True)
+    for place, passes in _by_cell(times, *TIMES, "session").items():
+        samples, work, moved, blocks, turns, faults, system, sessions = zip(*passes, strict=True)
         cells[place] = replace(
             _empty(place),
             samples=samples,
@@ -100,6 +123,10 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             multiply_adds=_whole(work[-1]),
             bytes=_whole(moved[-1]),
             sessions=_sessions(sessions),
+            blocks=blocks,
+            turns=turns,
+            minor_faults=_mean(faults),
+            system_seconds=_mean(system),
         )
     for place, passes in _by_cell(run.memory, *MEMORY, "session").items():
         *figures, sessions = zip(*passes, strict=True)
@@ -155,7 +182,8 @@ def summary(run: Run, most: int = MOST_CELLS) -> tuple[Run, int]:
 
 
 def _empty(place: Any) -> Cell:
-    return Cell(**dict(zip(CELL, place, strict=True)))
+    cell = Cell(**dict(zip(CELL, place, strict=True)))
+    return replace(cell, head=cell.name, options="")
 
 
 def _by_cell(table: pd.DataFrame, *columns: str) -> dict[Any, list[tuple[Any, ...]]]:
@@ -176,14 +204,31 @@ def _whole(value: float) -> int | None:
     return None if pd.isna(value) else int(value)
 
 
+def _mean(values: Sequence[float]) -> float | None:
+    known = [value for value in values if not pd.isna(value)]
+    return float(np.mean(known)) if known else None
+
+
 def _setting(cell: Cell) -> Setting:
-    return Setting(cell.scope, cell.features, cell.dtype, cell.device, cell.threads)
+    return Setting(**{one.name: getattr(cell, one.name) for one in fields(Setting)})
 
 
 def usual_setting(cells: Iterable[Cell], scope: str) -> Setting | None:
-    """The setting of `scope` that holds most cells, the first of equals; None without cells."""
-    settings = [_setting(cell) for cell in cells if cell.scope == scope]
-    return max(dict.fromkeys(settings), key=settings.count, default=None)
+    """The setting of `scope` that holds most cells, the first of equals; None without cells.
+
+    Its state is that of most predictions.
+    """
+    cells = [cell for cell in cells if cell.scope == scope]
+    settings = [replace(_setting(cell), state="untrained") for cell in cells]
+    usual = max(dict.fromkeys(settings), key=settings.count, default=None)
+    if usual is None:
+        return None
+    states = [
+        cell.state
+        for cell in cells
+        if cell.phase == "predict" and replace(_setting(cell), state="untrained") == usual
+    ]
+    return replace(usual, state=max(dict.fromkeys(states), key=states.count, default="untrained"))
 
 
 def usual_batch(cells: Iterable[Cell]) -> int:

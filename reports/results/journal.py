@@ -19,7 +19,9 @@ from reports.results.fields import (
     choice,
     count,
     durations,
+    each,
     mapping,
+    name,
     number,
     numbers,
     one,
@@ -50,6 +52,14 @@ class Time(Record):
         multiply_adds: counted from the head's formulas for this batch; None where it has none.
         bytes: counted likewise.
         others_busy: share of the machine's CPU time that other programs used meanwhile.
+        block: what was measured call by call in turns with it, in the same pass, bears the same
+            name; empty where it was measured by itself.
+        turns: of each round, in which turn of its block it was; empty without a block: (rounds,).
+        minor_faults: pages that a call had to be given anew, the mean; None if not counted.
+        system_seconds: of a call, spent in the operating system, the mean; None likewise.
+
+    Raises:
+        ValueError: there are turns, and not as many as rounds.
     """
 
     seconds: np.ndarray = field(metadata=checked(durations))
@@ -58,6 +68,18 @@ class Time(Record):
     multiply_adds: int | None = field(default=None, metadata=checked(optional, count, later=True))
     bytes: int | None = field(default=None, metadata=checked(optional, count, later=True))
     others_busy: float | None = field(default=None, metadata=checked(optional, number, later=True))
+    block: str = field(default="", metadata=checked(name, 0, later=True))
+    turns: tuple[int, ...] = field(default=(), metadata=checked(each, count, later=True))
+    minor_faults: float | None = field(default=None, metadata=checked(optional, number, later=True))
+    system_seconds: float | None = field(
+        default=None, metadata=checked(optional, number, later=True)
+    )
+
+    def __post_init__(self) -> None:
+        if len(self.turns) not in (0, len(self.seconds)):
+            raise ValueError(
+                f"turns: expected none or {len(self.seconds)}, one per round, got {len(self.turns)}"
+            )
 
     @property
     def too_short(self) -> bool:
@@ -120,8 +142,8 @@ class Race(Record):
     right: int = field(metadata=checked(count))
 
     def __post_init__(self) -> None:
-        for name in ("misses", "right"):
-            count(vars(self), name, 0, self.samples)
+        for part in ("misses", "right"):
+            count(vars(self), part, 0, self.samples)
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,7 +42,7 @@ class Run:
             kind, status, reason.
         trainings: in the order in which the run named its variants, then by seed.
         traces: head -> its profiler traces.
-        heads: every head that occurs, in the order in which the run named them.
+        heads: every head that occurs, with its options, in the order in which the run named them.
         pipelines: likewise, every pipeline of training steps that was timed.
         warnings: what was malformed, one line each.
     """
@@ -100,7 +100,7 @@ def load(folder: Path) -> Run:
             f"{reader.folder} holds no measurement: "
             "expected lines in journal.jsonl or training records"
         )
-    heads = [e.cell.head for e in entries if not e.cell.pipeline]
+    heads = [e.cell.name for e in entries if not e.cell.pipeline]
     variants = _ordered((t.variant for t in trainings), facts, "trained", "heads")
     return Run(
         folder=reader.folder,
