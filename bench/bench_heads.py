@@ -6,6 +6,7 @@ from bench.cells import Visit
 from bench.items import for_each
 from bench.measure import memory, tracing
 from bench.measure.stopwatch import Stopwatch
+from bench.measure.workload import depends_on_labels
 from bench.session import Session
 from reports.results import Cell
 
@@ -27,6 +28,8 @@ def test_time(session: Session, stopwatch: Stopwatch, visit: Visit) -> None:
             "multiply_adds": cost and cost.multiply_adds,
             "bytes": cost and cost.bytes,
             "others_busy": stretch.others_busy,
+            "planted": subject.planted and subject.planted.record(),
+            "any_labels": not depends_on_labels(cell, cell.phase),
         }
 
 
@@ -41,5 +44,5 @@ def test_memory(session: Session, visit: Visit) -> None:
 @for_each("cell", lambda todo: todo.traces_left())
 def test_trace(session: Session, cell: Cell) -> None:
     """A profiler trace of training steps with one head."""
-    path = tracing.trace(cell, session.run.traces(cell.head))
+    path = tracing.trace(cell, session.run.traces(cell.name))
     assert path.stat().st_size > 0

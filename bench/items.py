@@ -21,10 +21,10 @@ Benchmark = TypeVar("Benchmark", bound=Callable[..., None])
 
 _RUNS_FOR: dict[Callable[..., None], tuple[str, Callable[[Todo], Sequence[Task]]]] = {}
 
-OF_THE_RUN = ("features", "dtype", "device", "threads")
-"""Fields of a cell that its scope and the run decide: no two items differ in these alone."""
+OF_THE_RUN = ("device", "threads")
+"""Fields of a cell that the run decides: no two items differ in these alone."""
 
-OPTIONAL = ("pipeline", "options", "labels", "state", "optimizer")
+OPTIONAL = ("dtype", "pipeline", "options", "labels", "state", "optimizer")
 """Fields that are said only where they are not as usual."""
 
 
@@ -70,7 +70,7 @@ def identity(task: Task) -> dict[str, str | int]:
             }
             return said | {"pass_index": pass_index}
         case Cell():
-            return {"head": task.head}
+            return {"head": task.name}
         case TrainingConfig():
             return {"variant": task.variant, "seed": task.seed}
 
@@ -85,7 +85,7 @@ def weight(task: Task, plan: Plan) -> float:
     """Rough seconds of `task` on a small CPU: how much of the time left it stands for."""
     match task:
         case Visit(cell):
-            return 0.1 + 2e-10 * cell.classes * cell.batch * plan.sweep.features
+            return 0.1 + 2e-10 * cell.classes * cell.batch * cell.features
         case Cell():
             return 1.0
         case TrainingConfig():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import heads
 from bench import peers
@@ -155,13 +155,11 @@ class Todo:
         phase: Phase,
         classes: int,
         batch: int,
-        replica: int = 0,
-        pipeline: str = "",
+        features: int = 0,
+        **more: Any,
     ) -> Cell:
-        """A cell on this run's device, with the features that its scope implies."""
-        features = self._plan.sweep.features if scope == "isolated" else self._model_features
-        return Cell(
-            scope, head, phase, classes, batch, features,
-            device=self._plan.device, threads=self._plan.threads,
-            replica=replica, pipeline=pipeline,
-        )  # fmt: skip
+        """A cell on this run's device; in-model, with the features that TinyVGG gives."""
+        if scope != "isolated":
+            features = self._model_features
+        on: dict[str, Any] = {"device": self._plan.device, "threads": self._plan.threads}
+        return Cell(scope, head, phase, classes, batch, features, **on, **more)

@@ -9,7 +9,7 @@ from heads.adaptive import Adaptive
 from heads.base import Cost, Head, HeadOutput, Phase
 from heads.gumbel import Gumbel, GumbelNormal
 from heads.hierarchical import HierarchicalDense, HierarchicalPadded
-from heads.options import parse, spell
+from heads.options import parse
 from heads.sampled import Sampled
 from heads.search import TreeHead
 from heads.softmax import Softmax

@@ -88,9 +88,9 @@ class Adaptive(Ordered):
     Clusters are computed in float32 at least, and all of it is under autocast: two products in a
     row would round twice, and float16 would lose the gradients between them.
 
-    Cost: that of a batch of targets as `expect` is told; else of uniform ones, the worst of those it
-    is meant for. Predictions are counted as if they followed the same labels, else as if all lay in
-    clusters.
+    Cost: that of a batch of targets as `expect` is told; else of uniform ones, the worst of those
+    it is meant for. Predictions are counted as if they followed the same labels, else as if all lay
+    in clusters.
     """
 
     label_phases: ClassVar[frozenset[Phase]] = frozenset({"forward", "backward", "predict"})
@@ -208,8 +208,10 @@ class Adaptive(Ordered):
         return Cost(parameters, 3 * parameters * self.itemsize)
 
     def predict_cost(self, batch_size: int) -> Cost:
-        """The short list for all, and everything for each sample whose cluster beats it: those of
-        the labels expected, else all."""
+        """The short list for all, and everything for each sample whose cluster beats it.
+
+        Those are the ones that the labels expected put into clusters; else all.
+        """
         d = self.in_features
         multiply_adds = batch_size * d * self.adaptive.head_size
         clusters = self._clusters(batch_size)

@@ -121,8 +121,10 @@ class HierarchicalDense(Ordered):
         return Cost(batch_size * n * d, elements * self.itemsize + batch_size * INT64_BYTES)
 
     def rows_touched(self, batch_size: int) -> int:
-        """Distinct rows that a batch touches, expected under `shares`; else the most it can touch:
-        per level, its nodes or one per sample."""
+        """Distinct rows that a batch touches, expected under `shares`; else the most it can touch.
+
+        Those are, per level, its nodes or one per sample.
+        """
         if self.shares is not None:
             return round(distinct(self._passed(self.shares), batch_size))
         widths = (min(2**level, self.leaves - 2**level) for level in range(self.depth))

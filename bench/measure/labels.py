@@ -132,7 +132,9 @@ def _take_in(path: Path, checksum: str = "") -> str:
         raise ValueError(f"{path}: expected a count for each of at least 2 classes")
     for place, value in enumerate(values):
         if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{path}: count {place + 1} must be at least 0 and finite, got {value}")
+            raise ValueError(
+                f"{path}: count {place + 1} must be at least 0 and finite, got {value}"
+            )
     if not any(values):
         raise ValueError(f"{path}: all counts are 0")
     _FILES[name(labels)] = torch.tensor(values, dtype=torch.float64, device="cpu")
@@ -185,6 +187,4 @@ def _words(language: str) -> Tensor:
             f"no words of language {shown(language)}; there are: {', '.join(sorted(known))}"
         )
     frequencies = library.get_frequency_dict(language, wordlist="best").values()
-    return torch.tensor(
-        sorted(frequencies, reverse=True), dtype=torch.float64, device="cpu"
-    )
+    return torch.tensor(sorted(frequencies, reverse=True), dtype=torch.float64, device="cpu")

@@ -6,7 +6,7 @@ import pytest
 
 from bench import peers
 from bench.measure import memory
-from bench.measure.workload import Workload, acquaint
+from bench.measure.workload import Workload, acquaint, why_unsuitable
 from reports.results import Cell
 
 
@@ -24,14 +24,18 @@ class Subject:
         """
         if self._built is not None and self._built[0] != cell.subject:
             self.forget()
-        if reason := peers.why_not(cell) or memory.why_it_cannot_fit(peers.measured_as(cell)):
+        reason = peers.why_not(cell) or why_unsuitable(cell)
+        if reason := reason or memory.why_it_cannot_fit(peers.measured_as(cell)):
             pytest.skip(reason)
         if self._built is None:
             trainer = peers.trainer(cell.head)
             if trainer is None:
                 acquaint(cell)
             self._built = cell.subject, (trainer or Workload)(cell)
-        return self._built[1]
+        subject = self._built[1]
+        if isinstance(subject, Workload):
+            subject.enter(cell.state)
+        return subject
 
     def module_of(self, cell: Cell) -> Workload:
         """The subject of `cell`, which is no library that trains by itself."""

@@ -13,17 +13,21 @@ from torch import Tensor, nn
 
 import heads
 from bench import peers
-from bench.measure import l2, timing
+from bench.measure import l2, labels, planting, timing
 from bench.measure.stopwatch import Stopwatch
 from heads import Cost, Head, Phase
 from models import tinyvgg
 from reports.results import Cell
+from reports.results.cell import State
 
 Call = Callable[[], object]
 
 TARGET_BATCHES = 64
 """Drawn in advance. With one alone, a head that reads only its targets' rows would find them in the
 cache at every step, as no training does."""
+
+_PLANTED: dict[tuple[Cell, int], planting.Planted] = {}
+"""Cell, with its state but without its batch, and seed -> what was planted; some 64 KiB each."""
 
 FEW_CLASSES = 512
 """Of a small twin: enough for every head to go the way that it goes with many."""
@@ -32,13 +36,14 @@ FEW_CLASSES = 512
 class Workload:
     """A head, alone or on TinyVGG, with random batches and plain SGD.
 
-    The input stays, the targets change from one forward to the next.
+    The input stays, the targets change from one forward to the next. They are drawn from the cell's
+    labels, and heads that can make use of it are told how often each class occurs.
 
     Every phase leaves the parameters as they were built, so that each one measures the same head:
     the learning rate is 0, which costs the optimizer the same arithmetic as any other.
 
     Args:
-        cell: what to build; its phase does not matter.
+        cell: what to build; its phase and its state do not matter.
         seed: of parameters, inputs and targets.
     """
 
@@ -49,7 +54,9 @@ class Workload:
             peer = cell.head in peers.names()
             self.module: nn.Module = peers.build(cell) if peer else build_module(cell)
             self.module.to(dtype)
-            self.targets = torch.randint(cell.classes, (TARGET_BATCHES, cell.batch)).unbind()
+        shape = TARGET_BATCHES, cell.batch
+        self.targets = labels.draw(cell.labels, cell.classes, shape, self.device).unbind()
+        with self.device:
             if cell.scope == "in-model":
                 side = tinyvgg.IMAGE_SIZE
                 images = torch.randn(cell.batch, 3, side, side, dtype=dtype)
@@ -63,6 +70,9 @@ class Workload:
         self.optimizer = torch.optim.SGD(self.parameters, lr=0.0)
         self._next_target = cycle(self.targets)
         self._kept: Tensor | None = None
+        self._cell, self._seed = cell, seed
+        self.seen = self.input
+        self.planted: planting.Planted | None = None
 
     @property
     def head(self) -> nn.Module:
@@ -89,7 +99,25 @@ class Workload:
     def predict(self) -> None:
         """The most probable class of each sample."""
         predict: Any = self.module.predict
-        predict(self.input)
+        predict(self.seen)
+
+    def enter(self, state: State) -> None:
+        """Have what comes next be predicted in this state, if the work may depend on it."""
+        depends = depends_on_labels(self._cell, "predict")
+        planted = state != "untrained" and depends
+        self.planted = self._planted(state) if planted else None
+        self.seen = self.planted.batch(self._cell.batch) if self.planted else self.input
+
+    def _planted(self, state: State) -> planting.Planted:
+        """The same for every batch and in every pass, which all have the same head."""
+        cell = replace(self._cell.subject, phase="predict", state=state, batch=1, replica=0)
+        if (key := (cell, self._seed)) not in _PLANTED:
+            torch.manual_seed(self._seed)
+            shape = planting.SAMPLES, cell.features
+            start = torch.randn(shape, dtype=self.input.dtype, device=self.device)
+            wanted = labels.draw(cell.labels, cell.classes, shape[:1], self.device)
+            _PLANTED[key] = planting.plant(self.module, cell.classes, start, wanted, state)
+        return _PLANTED[key]
 
     @cached_property
     def held_bytes(self) -> tuple[int, int, int]:
@@ -124,8 +152,20 @@ class Workload:
         return min(parameters, cost.bytes) if cost else parameters
 
     def cost(self, phase: Phase) -> Cost | None:
-        """Counted work of `phase`, if the subject is one of our heads alone."""
-        return self.module.cost(phase, len(self.input)) if isinstance(self.module, Head) else None
+        """Counted work of `phase`, if the subject is one of our heads alone.
+
+        It is what is expected under the cell's labels, which predictions of random features do not
+        follow.
+        """
+        if not isinstance(self.module, Head):
+            return None
+        known = phase != "predict" or self.planted
+        self.module.expect(self._counts if known else None)
+        return self.module.cost(phase, len(self.input))
+
+    @cached_property
+    def _counts(self) -> Tensor:
+        return labels.counts(self._cell.labels, self._cell.classes)
 
     def prepare(self, phase: Phase) -> Call:
         """What to call, again and again, to measure `phase`."""
@@ -157,7 +197,10 @@ def acquaint(cell: Cell) -> None:
     A process compiles and loads what a head needs in its first calls, which can take seconds; a
     large cell gets few calls and would be timed by them.
     """
-    _acquaint(replace(cell.subject, classes=FEW_CLASSES, batch=2, replica=0))
+    # Under uniform labels: those of a file may be of fewer classes.
+    twin = replace(cell.subject, classes=FEW_CLASSES, batch=2, replica=0, labels=labels.UNIFORM)
+    # Options may want more classes than that.
+    _acquaint(replace(twin, classes=cell.classes) if why_unsuitable(twin) else twin)
 
 
 @cache
@@ -169,10 +212,34 @@ def _acquaint(twin: Cell) -> None:
 
 
 def build_module(cell: Cell) -> Head | tinyvgg.Classifier:
-    """The module of a cell, with freshly initialised parameters, on torch's default device."""
+    """The module of a cell, with freshly initialised parameters, on torch's default device.
+
+    Raises:
+        ValueError: the head's options do not suit its size.
+    """
+    _, options = heads.called(cell.name)
+    counts = labels.counts(cell.labels, cell.classes)
     if cell.scope == "isolated":
-        return heads.build(cell.head, cell.features, cell.classes)
-    return tinyvgg.build(cell.head, cell.classes)
+        sizes = cell.features, cell.classes
+        return heads.build(cell.head, *sizes, class_counts=counts, **options)
+    return tinyvgg.build(cell.head, cell.classes, class_counts=counts, **options)
+
+
+def why_unsuitable(cell: Cell) -> str:
+    """A line that says why there is no such head at this size, or nothing if there is."""
+    if cell.head not in heads.names() or not cell.options:
+        return ""
+    try:
+        with torch.device("meta"):
+            build_module(cell)
+    except ValueError as error:
+        return f"no {cell.name} of {cell.classes:,} classes: {error}"
+    return ""
+
+
+def depends_on_labels(cell: Cell, phase: Phase) -> bool:
+    """Whether the work of a cell's head in `phase` may depend on labels or predicted classes."""
+    return heads.depends_on_labels(peers.measured_as(cell).head, phase)
 
 
 def num_bytes(tensor: Tensor) -> int:

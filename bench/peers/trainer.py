@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from bench.measure.planting import Planted
 from bench.measure.stopwatch import Stopwatch
 from bench.measure.timing import Timing
 from heads import Cost, Phase
@@ -31,6 +32,9 @@ class Trainer(ABC):
 
     predict_samples = 8
     """Of a round of `predict`, each a search of its own."""
+
+    planted: Planted | None = None
+    """Its features are its own, and nobody else can move them."""
 
     def __init__(self, cell: Cell, epoch_samples: int = EPOCH_SAMPLES) -> None:
         self.cell = cell

@@ -18,7 +18,7 @@ from bench.train.pool import Pool, Tell, Work
 from models.config import TrainingConfig
 from models.data import Dataset
 from models.training import train
-from reports.results import Loss, RunFolder
+from reports.results import Loss, RunFolder, file_name
 from reports.results import Training as TrainingRecord
 from reports.results.files import write_json
 
@@ -56,7 +56,7 @@ class Assignment:
 
 def name_of(config: TrainingConfig) -> str:
     """What the files of a training are called."""
-    return f"{config.variant or config.head}-seed{config.seed}"
+    return f"{file_name(config.variant or config.head)}-seed{config.seed}"
 
 
 def carry_out(training: Assignment, tell: Tell[Progress], *, dataset: Dataset) -> TrainingRecord:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from reports.results.cell import CELL, PHASES, SCOPES, STATES, Cell, Phase, Scope, State
-from reports.results.folder import ResultsError, RunFolder, latest, locate
+from reports.results.folder import ResultsError, RunFolder, file_name, latest, locate
 from reports.results.journal import (
     MEMORY,
     METHODS,
@@ -48,6 +48,7 @@ __all__ = [
     "Status",
     "Time",
     "Training",
+    "file_name",
     "latest",
     "load",
     "locate",

@@ -20,6 +20,7 @@ from reports.results.fields import (
     count,
     durations,
     each,
+    flag,
     mapping,
     name,
     number,
@@ -41,6 +42,19 @@ METHODS = ("exact", "greedy", "all")
 """A tree head's ways to a prediction."""
 
 
+@dataclass(frozen=True)
+class Planted(Record):
+    """How far the features of a prediction are what they were made to be.
+
+    Attributes:
+        agreement: share of the samples whose predicted class is the one drawn from the labels.
+        confidence: mean probability of the predicted class.
+    """
+
+    agreement: float = field(metadata=checked(number, 0, 1))
+    confidence: float = field(metadata=checked(number, 0, 1))
+
+
 @dataclass(frozen=True, eq=False)
 class Time(Record):
     """Seconds per call.
@@ -57,6 +71,10 @@ class Time(Record):
         turns: of each round, in which turn of its block it was; empty without a block: (rounds,).
         minor_faults: pages that a call had to be given anew, the mean; None if not counted.
         system_seconds: of a call, spent in the operating system, the mean; None likewise.
+        planted: of a prediction whose state is not `untrained`; None where the state is nothing
+            that its work could depend on.
+        any_labels: whether the head's work in this phase is the same whatever the labels and the
+            state, so that its figures hold for all.
 
     Raises:
         ValueError: there are turns, and not as many as rounds.
@@ -74,6 +92,10 @@ class Time(Record):
     system_seconds: float | None = field(
         default=None, metadata=checked(optional, number, later=True)
     )
+    planted: Planted | None = field(
+        default=None, metadata=checked(optional, one, Planted, later=True)
+    )
+    any_labels: bool = field(default=False, metadata=checked(flag, later=True))
 
     def __post_init__(self) -> None:
         if len(self.turns) not in (0, len(self.seconds)):

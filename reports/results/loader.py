@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.results.cell import CELL
 from reports.results.files import Reader
-from reports.results.folder import ResultsError, read_facts
+from reports.results.folder import ResultsError, named, read_facts
 from reports.results.journal import KINDS, Entry, Journal, Kind
 from reports.results.training import Training
 
@@ -170,7 +170,8 @@ def _traces(reader: Reader) -> dict[str, tuple[Path, ...]]:
     traces: dict[str, tuple[Path, ...]] = {}
     for path in reader.files("traces/*/*.pt.trace.json*"):
         if path.name.endswith((".json", ".json.gz")):
-            traces[path.parent.name] = (*traces.get(path.parent.name, ()), path)
+            head = named(path.parent.name)
+            traces[head] = (*traces.get(head, ()), path)
     return traces
 
 

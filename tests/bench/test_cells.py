@@ -24,8 +24,8 @@ SWEEP = Sweep(
 )
 
 
-def make(scope, head, phase, classes, batch, replica=0):
-    return Cell(scope, head, phase, classes, batch, 16, replica=replica)
+def make(scope, head, phase, classes, batch, features=16, **more):
+    return Cell(scope, head, phase, classes, batch, features, **more)
 
 
 def test_grid_is_the_product_of_its_axes_plus_the_a_a_pair_plus_in_model():

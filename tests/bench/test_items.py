@@ -14,7 +14,7 @@ PLAN = Plan("quick", SWEEPS["quick"], seed=0, device="cpu", threads=1, data="")
 
 TASKS = [Visit(CELL, 2), CELL, variants.config("softmax", seed=3)]
 WORDS = [
-    "isolated softmax train classes=100 batch=32 replica=1 pass_index=2",
+    "isolated softmax train classes=100 batch=32 features=128 replica=1 pass_index=2",
     "softmax",
     "softmax seed=3",
 ]
@@ -32,7 +32,8 @@ def test_identities_are_plain_values(task):
 
 @pytest.mark.parametrize(
     "change",
-    [{"scope": "in-model"}, {"head": "gumbel"}, {"phase": "step"}, {"classes": 7}, {"replica": 0}],
+    [{"scope": "in-model"}, {"head": "gumbel"}, {"phase": "step"}, {"classes": 7}, {"replica": 0}]
+    + [{"features": 64}, {"dtype": "bfloat16"}, {"labels": "zipf:1"}, {"options": "tree=huffman"}],
 )
 def test_cells_that_differ_are_told_apart(change):
     one, other = (items.identity(Visit(cell, 0)) for cell in (CELL, replace(CELL, **change)))
