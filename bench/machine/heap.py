@@ -27,6 +27,9 @@ CHILDREN = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
 TRIED_BYTES = 2**26
 """Of a block that tells whether it worked: above the 32 MiB at which glibc's own rule ends."""
 
+SETTLED = 20
+"""The first few of equal blocks may each find another place in the heap."""
+
 
 class HeapError(Exception):
     """The heap cannot be kept here; one line says why."""
@@ -61,16 +64,16 @@ def _keeps(libc: ctypes.CDLL) -> bool:
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
-    faults = []
-    for _ in range(2):
+    for _ in range(SETTLED):
         before = _faults()
         block = libc.malloc(TRIED_BYTES)
         if not block:
-            return False
+            break
         ctypes.memset(block, 1, TRIED_BYTES)
         libc.free(block)
-        faults.append(_faults() - before)
-    return faults[1] <= max(faults[0], TRIED_BYTES // resource.getpagesize()) // 4
+        if _faults() - before < TRIED_BYTES // resource.getpagesize() // 4:
+            return True
+    return False
 
 
 def _faults() -> int:
