@@ -19,6 +19,7 @@ from bench import interrupts, items, options, resume
 from bench.cells import Visit
 from bench.display import Display, real_console
 from bench.logbook import facts_of
+from bench.machine import heap
 from bench.machine.clock import timer_of
 from bench.measure.stopwatch import Bounds, Stopwatch
 from bench.session import Session
@@ -60,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(signals.close)
     try:
         config.stash[SESSION] = session = open_session(config)
-    except (ResultsError, DataError, OSError) as error:
+    except (ResultsError, DataError, heap.HeapError, OSError) as error:
         raise pytest.UsageError(terminal.printable(str(error))) from None
     measures = not config.option.collectonly and IDLE not in config.stash
     if config.option.benchmark_json is None and measures:
@@ -82,6 +83,7 @@ def open_session(config: pytest.Config) -> Session:
     if resumed := config.getoption("resume"):
         return _resume(config, RunFolder(locate(resumed, results)), display)
     plan = options.plan(config.getoption)
+    heap.choose(plan.heap)
     dataset = plan.load_dataset()
     # Listing the cells should leave nothing behind.
     parent = Path(mkdtemp()) if config.option.collectonly else results
@@ -96,6 +98,7 @@ def open_session(config: pytest.Config) -> Session:
 def _resume(config: pytest.Config, run: RunFolder, display: Display) -> Session:
     """The session that takes up `run`; merely listing what is left changes nothing."""
     plan = resume.plan_of(run, config.getoption)
+    heap.choose(plan.heap)
     if not config.option.collectonly:
         _hold(config, run, display)
     if data := config.getoption("data"):

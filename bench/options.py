@@ -19,6 +19,7 @@ from bench import peers
 from bench.cells import PIPELINES, SWEEPS, Sweep, called
 from bench.measure import labels
 from bench.measure.workload import why_unsuitable
+from bench.machine.heap import HEAPS, Heap
 from models import variants
 from models.config import TrainingConfig
 from models.data import PER_CLASS, Dataset, load, root, stand_in
@@ -59,6 +60,7 @@ class Plan(Record):
         threads: torch's intra-op threads; trainings at once share them.
         data: folder of CIFAR-100, or of images, as given; None where none was.
         jobs: trainings at once.
+        heap: whether memory that is freed goes back to the system, as malloc does it, or is kept.
     """
 
     name: str = field(metadata=checked(check.name))
@@ -68,6 +70,7 @@ class Plan(Record):
     threads: int = field(metadata=checked(check.count, 1, 2**16))
     data: str | None = field(metadata=checked(check.optional, _folder))
     jobs: int = field(default=1, metadata=checked(check.count, 1, 2**16, later=True))
+    heap: Heap = field(default="default", metadata=checked(check.choice, HEAPS, later=True))
 
     @classmethod
     def load(cls, record: Mapping[str, Any]) -> Self:
@@ -252,6 +255,7 @@ def add_to(parser: pytest.Parser) -> None:
     add("--seed", type=whole(0, MOST_SEED), help="of order, data and training (0)")
     add("--device", type=device, help="cpu, cuda or cuda:N (cpu)")
     add("--jobs", type=whole(1, JOBS), metavar="N", help="trainings at once (1)")
+    add("--heap", choices=HEAPS, help="freed memory: as malloc does it, or kept (default)")
     add(
         "--data",
         metavar="DIR",
@@ -299,6 +303,7 @@ def plan(option: Callable[[str], Any]) -> Plan:
         threads=option("threads") or torch.get_num_threads(),
         data=None if folder is None else str(folder),
         jobs=option("jobs") or 1,
+        heap=option("heap") or "default",
     )
 
 
@@ -308,7 +313,7 @@ def contradiction(plan: Plan, option: Callable[[str], Any]) -> str:
     Where its data lie is free to change: what they are is checked when they have been read.
     """
     kept = {"sweep": plan.name} | {
-        name: getattr(plan, name) for name in ("seed", "device", "threads", "jobs")
+        name: getattr(plan, name) for name in ("seed", "device", "threads", "jobs", "heap")
     }
     asked = {name: option(name) for name in kept} | _overrides(option)
     for name, ours in (kept | {name: getattr(plan.sweep, name) for name in OVERRIDES}).items():

@@ -7,8 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from reports import terminal, units
-from reports.findings import claims
+from reports.findings import claims, phases, workloads
 from reports.findings.findings import Findings
+from reports.findings.joined import Memory
 from reports.findings.notices import notices
 from reports.terminal import Column
 
@@ -51,7 +52,7 @@ def _heads(findings: Findings, console: Console) -> None:
             (
                 row.head,
                 units.seconds(row.step.estimate) if row.step else "—",
-                units.num_bytes(row.memory.total) if row.memory else "—",
+                _memory(row.memory) if row.memory else "—",
                 units.share(reached.accuracy.estimate) if reached else "—",
                 units.share(reached.f1.estimate) if reached else "—",
                 units.seconds(reached.epoch_seconds.estimate)
@@ -59,7 +60,22 @@ def _heads(findings: Findings, console: Console) -> None:
                 else "—",
             )
         )
-    terminal.show(console, HEADS, rows, f"{findings.run.name}{at}", _trained(findings))
+    terminal.show(console, HEADS, rows, f"{findings.run.name}{at}", _caption(findings))
+
+
+def _memory(memory: Memory) -> str:
+    return f"{units.num_bytes(memory.total)}\n({units.num_bytes(memory.peak)})"
+
+
+def _caption(findings: Findings) -> str:
+    """What times, memory and accuracies in the table are those of."""
+    said = []
+    if findings.reference:
+        said.append(
+            f"step and memory: for {workloads.holds(findings.alone)}; memory: parameters, "
+            "optimizer state and peak in all, and below it the step's peak above them."
+        )
+    return " ".join([*said, *filter(None, [_trained(findings)])])
 
 
 def _trained(findings: Findings) -> str:
@@ -87,7 +103,12 @@ def _trained(findings: Findings) -> str:
 def _claims(findings: Findings, console: Console) -> None:
     checked = claims.check(findings)
     rows = [(claim.statement, found.measured, found.answer) for claim, found in checked]
-    terminal.show(console, CLAIMS, rows, "published claims")
+    terminal.show(console, CLAIMS, rows, "published claims", _holds(findings))
+
+
+def _holds(findings: Findings) -> str:
+    """Which workload the verdicts are of; empty where no head was timed alone."""
+    return f"verdicts on time: for {said}" if (said := workloads.holds(findings.alone)) else ""
 
 
 def _notes(findings: Findings) -> list[str]:
@@ -98,6 +119,8 @@ def _notes(findings: Findings) -> list[str]:
             f"noise floor {units.share(findings.margin)} from {findings.floor.comparisons} A/A "
             "pairs: smaller differences are not claimed"
         )
+    lines += workloads.sentences(findings)
+    lines += filter(None, [phases.summary(phases.sums(findings))])
     if len(run.missing):
         lines.append(f"{len(run.missing)} cell(s) skipped or failed: the report says why")
     return lines + [f"warning: {warning}" for warning in run.warnings]

@@ -12,7 +12,9 @@ from torch.autograd.profiler_util import MEMORY_EVENT_NAME
 from torch.profiler import ProfilerActivity, profile, record_function
 
 import heads
-from bench.measure.workload import Call, Workload, build_module, num_bytes
+from bench.measure.optimizers import RECIPES
+from bench.measure.precision import PRECISIONS
+from bench.measure.workload import Call, Workload, build_module
 from reports.results import Cell
 
 HEADROOM = 0.8
@@ -44,6 +46,7 @@ class MemoryUse(NamedTuple):
 
 def measure(workload: Workload, phase: heads.Phase) -> MemoryUse:
     """Run `phase` once, as it runs in a training step, and read the allocator."""
+    held = workload.held_bytes  # first: the optimizer's state is there before the phase, not of it
     if phase == "backward":
         # Not `prepare`'s repeatable call: a real backward pass frees the graph as it goes.
         workload.module.train()
@@ -56,7 +59,7 @@ def measure(workload: Workload, phase: heads.Phase) -> MemoryUse:
         )
     else:
         peak = peak_bytes(workload.prepare(phase), workload.device)
-    return MemoryUse(peak, *workload.held_bytes)
+    return MemoryUse(peak, *held)
 
 
 def peak_bytes(call: Call, device: torch.device, before: Call = _nothing) -> int:
@@ -113,9 +116,10 @@ def predicted_bytes(cell: Cell) -> int:
     phase: heads.Phase = "predict" if cell.phase == "predict" else "forward"
     cost = head.cost(phase, cell.batch)
     scores = cost.multiply_adds // head.in_features
-    itemsize: int = getattr(torch, cell.dtype).itemsize
-    parameters = sum(map(num_bytes, module.parameters()))
-    return 3 * parameters + cost.bytes + SCORE_COPIES * scores * itemsize
+    itemsize: int = PRECISIONS[cell.dtype].parameters.itemsize
+    parameters = sum(p.numel() for p in module.parameters()) * itemsize
+    copies = 3 + RECIPES[cell.optimizer].state
+    return copies * parameters + cost.bytes + SCORE_COPIES * scores * itemsize
 
 
 def why_it_cannot_fit(cell: Cell) -> str:

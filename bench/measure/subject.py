@@ -6,7 +6,7 @@ import pytest
 
 from bench import peers
 from bench.measure import memory
-from bench.measure.workload import Workload, acquaint, why_unsuitable
+from bench.measure.workload import Workload, acquaint, why_not, why_unsuitable
 from reports.results import Cell
 
 
@@ -24,7 +24,7 @@ class Subject:
         """
         if self._built is not None and self._built[0] != cell.subject:
             self.forget()
-        reason = peers.why_not(cell) or why_unsuitable(cell)
+        reason = peers.why_not(cell) or why_unsuitable(cell) or why_not(cell)
         if reason := reason or memory.why_it_cannot_fit(peers.measured_as(cell)):
             pytest.skip(reason)
         if self._built is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, cached_property
-from itertools import chain, cycle
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import heads
 from bench import peers
-from bench.measure import l2, labels, planting, timing
+from bench.measure import l2, labels, optimizers, planting, precision, timing
 from bench.measure.stopwatch import Stopwatch
 from heads import Cost, Head, Phase
 from models import tinyvgg
@@ -34,7 +34,7 @@ FEW_CLASSES = 512
 
 
 class Workload:
-    """A head, alone or on TinyVGG, with random batches and plain SGD.
+    """A head, alone or on TinyVGG, with random batches and an optimizer.
 
     The input stays, the targets change from one forward to the next. They are drawn from the cell's
     labels, and heads that can make use of it are told how often each class occurs.
@@ -49,7 +49,8 @@ class Workload:
 
     def __init__(self, cell: Cell, seed: int = 0) -> None:
         torch.manual_seed(seed)
-        self.device, dtype = torch.device(cell.device), getattr(torch, cell.dtype)
+        self.device, self.precision = torch.device(cell.device), precision.PRECISIONS[cell.dtype]
+        dtype, features = self.precision.parameters, self.precision.features
         with self.device:
             peer = cell.head in peers.names()
             self.module: nn.Module = peers.build(cell) if peer else build_module(cell)
@@ -63,11 +64,12 @@ class Workload:
                 self.input = images.contiguous(memory_format=torch.channels_last)
             else:
                 # Inside a network, a head also passes a gradient on to the layer below.
-                self.input = torch.randn(cell.batch, cell.features, dtype=dtype, requires_grad=True)
+                shape = cell.batch, cell.features
+                self.input = torch.randn(shape, dtype=features, requires_grad=True)
         if isinstance(self.head, heads.Head) and self.head.learning_rate is not None:
             self.head.learning_rate = 0.0  # the head makes the optimizer's step itself
         self.parameters = list(self.module.parameters())
-        self.optimizer = torch.optim.SGD(self.parameters, lr=0.0)
+        self.optimizer = optimizers.Optimizer(cell.optimizer, self.parameters)
         self._next_target = cycle(self.targets)
         self._kept: Tensor | None = None
         self._cell, self._seed = cell, seed
@@ -81,7 +83,8 @@ class Workload:
 
     def loss(self) -> Tensor:
         """Forward: the loss with its graph."""
-        loss: Tensor = self.module(self.input, next(self._next_target)).loss
+        with self.precision.products(self.device):
+            loss: Tensor = self.module(self.input, next(self._next_target)).loss
         return loss
 
     def backward(self, loss: Tensor) -> None:
@@ -99,7 +102,8 @@ class Workload:
     def predict(self) -> None:
         """The most probable class of each sample."""
         predict: Any = self.module.predict
-        predict(self.seen)
+        with self.precision.products(self.device):
+            predict(self.seen)
 
     def enter(self, state: State) -> None:
         """Have what comes next be predicted in this state, if the work may depend on it."""
@@ -125,16 +129,15 @@ class Workload:
         self.module.train()
         self.train()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        states = chain.from_iterable(state.values() for state in self.optimizer.state.values())
         return (
             sum(map(num_bytes, self.parameters)),
             sum(map(num_bytes, gradients)),
-            sum(num_bytes(value) for value in states if isinstance(value, Tensor)),
+            sum(map(num_bytes, self.optimizer.state())),
         )
 
     def clear(self) -> None:
         """Forget all gradients."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self.input.grad = None
 
     def measure(
@@ -161,7 +164,15 @@ class Workload:
             return None
         known = phase != "predict" or self.planted
         self.module.expect(self._counts if known else None)
-        return self.module.cost(phase, len(self.input))
+        counted = self.module.cost(phase, len(self.input))
+        if phase not in ("step", "train"):
+            return counted
+        plain = self.module.cost("step", len(self.input))
+        sizes = sum(p.numel() for p in self.parameters), self.module.itemsize
+        step = optimizers.step_cost(self._cell.optimizer, plain, *sizes)
+        return Cost(
+            *(of - less + more for of, less, more in zip(counted, plain, step, strict=True))
+        )
 
     @cached_property
     def _counts(self) -> Tensor:
@@ -169,6 +180,10 @@ class Workload:
 
     def prepare(self, phase: Phase) -> Call:
         """What to call, again and again, to measure `phase`."""
+        self.precision.entered()
+        if phase in ("step", "train") and not self.optimizer.ready:
+            self.module.train()
+            self.train()  # a training allocates its optimizer's state once
         self.module.train(phase != "predict")
         self.clear()
         # A large head's graph is not built again when the next phase can use it up.
@@ -189,6 +204,26 @@ class Workload:
                 return self.train
             case "predict":
                 return self.predict
+
+
+def why_not(cell: Cell) -> str:
+    """A line that says why `cell` cannot be measured, or nothing if it can."""
+    if reason := precision.why_not(cell.dtype, cell.device):
+        return reason
+    if cell.optimizer not in optimizers.RECIPES:
+        known = ", ".join(optimizers.RECIPES)
+        return f"no optimizer called {cell.optimizer!r}; there are: {known}"
+    if cell.optimizer == "sgd":
+        return ""
+    if peers.trainer(cell.head):
+        return f"{cell.head} trains by itself, by plain SGD"
+    if cell.head in heads.names():
+        with torch.device("meta"):
+            module = build_module(cell)
+        head = module if isinstance(module, Head) else module.head
+        if head.learning_rate is not None:
+            return f"{cell.head} makes the step itself, in its backward, and that of plain SGD"
+    return ""
 
 
 def acquaint(cell: Cell) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from reports import units
+from reports.findings import workloads
 from reports.findings.fastest import Fastest, rank
 from reports.findings.findings import Findings
 from reports.stats import estimates
@@ -23,8 +24,10 @@ MOST_NAMED = 5
 
 def sentences(findings: Findings) -> list[str]:
     """What a reader in a hurry takes home."""
-    return [said for phase in ("train", "predict") if (said := _fastest(findings, phase))] + [
-        said for said in (_lead(findings), _accuracy(findings)) if said
+    return [
+        *(said for phase in ("train", "predict") if (said := _fastest(findings, phase))),
+        *workloads.sentences(findings),
+        *(said for said in (_lead(findings), _accuracy(findings)) if said),
     ]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from reports.findings import joined
@@ -103,6 +103,18 @@ class Findings:
                 phases[cell.phase].append(cell)
         return phases
 
+    @cached_property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting that heads were measured alone in: `alone`, then the others."""
+        return joined.settings(self.cells, self.alone)
+
+    def under(self, setting: Setting) -> Findings:
+        """The same run, seen from another setting of the heads alone."""
+        cells = [cell for cell in self.cells if setting.holds(cell)]
+        known = self.batch in {cell.batch for cell in cells}
+        batch = self.batch if known else joined.usual_batch(cells)
+        return replace(self, alone=setting, batch=batch)
+
     def in_model_at(self, batch: int) -> list[Cell]:
         """Training steps of TinyVGG with each head, at the smallest class count."""
         steps = [
@@ -138,6 +150,11 @@ class Findings:
     def fastest(self, phase: str) -> tuple[Fastest, ...]:
         """The fastest head at every class count and batch size."""
         return fastest(self.alone_at(phase), self.scatter, self.margin)
+
+    def fastest_of(self, phase: str, heads: Set[str]) -> tuple[Fastest, ...]:
+        """The fastest of some heads, likewise."""
+        cells = [cell for cell in self.alone_at(phase) if cell.head in heads]
+        return fastest(cells, self.scatter, self.margin)
 
     @property
     def incumbent(self) -> str:

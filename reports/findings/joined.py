@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reports import results
-from reports.results import CELL, MEMORY, PHASES, SCOPES, Run
+from reports.results import CELL, MEMORY, PHASES, SCOPES, STATES, Run
 from reports.stats import estimates
 from reports.stats.estimates import Interval, NoiseFloor, Scatter
 
@@ -229,6 +229,25 @@ def usual_setting(cells: Iterable[Cell], scope: str) -> Setting | None:
         if cell.phase == "predict" and replace(_setting(cell), state="untrained") == usual
     ]
     return replace(usual, state=max(dict.fromkeys(states), key=states.count, default="untrained"))
+
+
+def settings(cells: Iterable[Cell], usual: Setting | None) -> tuple[Setting, ...]:
+    """Every setting of `usual`'s scope, that one first: one for each state that is predicted in."""
+    if usual is None:
+        return ()
+    found: dict[Setting, set[str]] = {}
+    for cell in cells:
+        if cell.scope == usual.scope and cell.replica == 0:
+            states = found.setdefault(replace(_setting(cell), state="untrained"), set())
+            if cell.phase == "predict":
+                states.add(cell.state)
+    every = [
+        replace(one, state=state)
+        for one, states in found.items()
+        for state in STATES
+        if state in (states or {usual.state})
+    ]
+    return tuple(dict.fromkeys([usual, *every]))
 
 
 def usual_batch(cells: Iterable[Cell]) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import units
-from reports.findings import run_facts
+from reports.findings import faults, phases, run_facts
 from reports.findings.findings import Findings
 from reports.stats import estimates
 
@@ -100,6 +100,10 @@ def notices(findings: Findings) -> tuple[Notice, ...]:
                 "Smaller differences are not claimed, so that much stays undecided.",
             )
         )
+    if said := phases.said(phases.sums(findings)):
+        found.append(Notice("Phases and steps", said))
+    if said := faults.said(findings):
+        found.append(Notice("Page faults", said))
     return tuple(found)
 
 

@@ -19,6 +19,7 @@ def given(**values):
         "seed": 0,
         "device": "cpu",
         "jobs": 1,
+        "heap": "default",
     }
     return (named | values).__getitem__
 

@@ -25,9 +25,11 @@ from reports.page.sections import (
     missing,
     model,
     operators,
+    phases,
     races,
     roofline,
     training,
+    workloads,
 )
 from reports.page.sections.side_by_side import accuracy as accuracies
 from reports.page.sections.side_by_side import answers, curves, data, machines, ratios
@@ -64,10 +66,12 @@ class Section(Part[Shown], Protocol[Shown]):
 
 OF_A_RUN: tuple[Section[Findings], ...] = (
     answer,
+    workloads,
     adviser,
     heads,
     claims,
     cost,
+    phases,
     memory,
     accuracy,
     training,
