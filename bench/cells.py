@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -31,6 +31,24 @@ class Visit:
 
     cell: Cell
     pass_index: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Cells that compete in one pass: they are measured in turns.
+
+    Attributes:
+        cells: of one contest.
+        pass_index: which pass over the grid.
+    """
+
+    cells: tuple[Cell, ...]
+    pass_index: int
+
+    @property
+    def visits(self) -> list[Visit]:
+        """One for each cell."""
+        return [Visit(cell, self.pass_index) for cell in self.cells]
 
 
 @dataclass(frozen=True)
@@ -169,6 +187,13 @@ SWEEPS: dict[str, Sweep] = {
 }
 
 
+def anchor(device: str, threads: int) -> Cell:
+    """The cell that all blocks share: of middle size and cheap."""
+    return Cell(
+        "isolated", "softmax", "train", 1_024, 32, features=128, device=device, threads=threads
+    )
+
+
 def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
     """Every cell of the sweep, the A/A pair's second half included, in no particular order.
 
@@ -185,21 +210,44 @@ def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
     ]
 
 
-def itinerary(
-    cells: Sequence[Cell], passes: int, seed: int, heavy_passes: int = HEAVY_PASSES
-) -> Iterator[Visit]:
+def itinerary(cells: Sequence[Cell], passes: int, seed: int) -> Iterator[Visit]:
     """Visit the whole grid `passes` times, each time in another order drawn from `seed`.
 
-    Shuffling spreads a machine's drift over all heads alike. The phases of one subject stay
-    together, since building a large head costs more than measuring it. Heavy cells are visited in
-    the first `heavy_passes` only.
+    The phases of one subject stay together: building a large head costs more than measuring it.
     """
     shuffler = random.Random(seed)
-    phases: dict[Cell, list[Cell]] = {}
-    for cell in cells:
-        phases.setdefault(cell.subject, []).append(cell)
+    subjects = list(grouped(cells, lambda cell: cell.subject).values())
     for pass_index in range(passes):
-        subjects = [s for s in phases if pass_index < heavy_passes or not is_heavy(s)]
         shuffler.shuffle(subjects)
         for subject in subjects:
-            yield from (Visit(cell, pass_index) for cell in phases[subject])
+            yield from (Visit(cell, pass_index) for cell in subject)
+
+
+def blocks(
+    cells: Sequence[Cell], passes: int, seed: int, heavy_passes: int = HEAVY_PASSES
+) -> Iterator[Block]:
+    """The whole grid as blocks, `passes` times, each time in another order drawn from `seed`.
+
+    Shuffling spreads a machine's drift over all contests alike. Those of the same subjects stay
+    together, so that these are built once for all phases. Heavy cells are in the first
+    `heavy_passes` only.
+    """
+    shuffler = random.Random(seed)
+    groups = [
+        list(grouped(group, lambda cell: cell.contest).values())
+        for group in grouped(cells, lambda cell: cell.contest.subject).values()
+    ]
+    for pass_index in range(passes):
+        shuffler.shuffle(groups)
+        for contests in groups:
+            for rivals in contests:
+                if pass_index < heavy_passes or not is_heavy(rivals[0]):
+                    yield Block(tuple(rivals), pass_index)
+
+
+def grouped(cells: Iterable[Cell], key: Callable[[Cell], Cell]) -> dict[Cell, list[Cell]]:
+    """`cells` that have the same `key`, in their order."""
+    groups: dict[Cell, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return groups

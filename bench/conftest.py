@@ -16,7 +16,6 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import interrupts, items, options, resume
-from bench.cells import Visit
 from bench.display import Display, real_console
 from bench.logbook import facts_of
 from bench.machine.clock import timer_of
@@ -150,10 +149,9 @@ def session(request: pytest.FixtureRequest) -> Session:
 
 @pytest.fixture
 def stopwatch(
-    benchmark: BenchmarkFixture, session: Session, visit: Visit, pytestconfig: pytest.Config
+    benchmark: BenchmarkFixture, session: Session, pytestconfig: pytest.Config
 ) -> Stopwatch:
-    """Times a visit."""
-    benchmark.params = items.identity(visit)  # as they go into JSON
+    """What to time with, and how long."""
     return Stopwatch(benchmark, Bounds.of(pytestconfig), timer_of(session.plan.device))
 
 

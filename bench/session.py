@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import pytest
 import torch
 
 from bench import interrupts
-from bench.cells import Visit
+from bench.cells import Block, Visit, anchor
 from bench.display import Display
 from bench.logbook import Logbook
 from bench.measure import memory
-from bench.measure.subject import Subject
+from bench.measure.duet import Rival
+from bench.measure.subject import Subjects
+from bench.measure.workload import Workload
 from bench.options import Plan
 from bench.todo import Todo
 from models.data import Dataset
@@ -50,7 +53,8 @@ class Session:
         self._journal = run.journal
         earlier = self._journal.entries()
         self.todo = Todo(plan, run, dataset, earlier)
-        self.subject = Subject()
+        self.subjects = Subjects()
+        self._blocks = 0
         self.logbook = Logbook(run, plan, display)
         self._seconds = {
             e.cell: e.figures.seconds[0] for e in earlier if isinstance(e.figures, Time)
@@ -61,6 +65,29 @@ class Session:
         """What the run still lacks, in words; empty once it is complete."""
         return Todo(self.plan, self.run, self.dataset, self._journal.entries()).left_in_words
 
+    @cached_property
+    def anchor(self) -> Rival:
+        """What takes part in every block."""
+        cell = anchor(self.plan.device, self.plan.threads)
+        return Workload(cell).rival(cell.phase)
+
+    def name_block(self) -> str:
+        """A name that no other block of the run has."""
+        self._blocks += 1
+        return f"{self.logbook.session}.{self._blocks}"
+
+    def attempts(self, block: Block) -> list[tuple[str, tuple[Cell, ...]]]:
+        """What to try in order to measure `block`, and which cells that is.
+
+        All at once; one by one where the process was killed with all: one of them is to blame.
+        """
+        alone: list[tuple[str, tuple[Cell, ...]]]
+        alone = [(f"time {visit}", (visit.cell,)) for visit in block.visits]
+        together = f"time {block}"
+        killed = {what for what, times in self._attempts.items() if times >= ATTEMPTS}
+        suspect = together in killed or any(what in self._attempts for what, _ in alone)
+        return alone if suspect else [(together, block.cells)]
+
     def earlier_seconds(self, cell: Cell) -> float:
         """What a call took when `cell` was measured last, 0 if it was not."""
         return float(self._seconds.get(cell, 0.0))
@@ -68,12 +95,18 @@ class Session:
     @contextmanager
     def entry(self, kind: Kind, visit: Visit) -> Iterator[dict[str, Any]]:
         """Write the figures put into the yielded mapping, or why there are none, to the journal."""
+        with self.outcome(kind, visit) as figures:
+            self.begin_attempt(f"{kind} {visit}")
+            yield figures
+
+    @contextmanager
+    def outcome(self, kind: Kind, visit: Visit) -> Iterator[dict[str, Any]]:
+        """The same for what has begun already, with others."""
         figures: dict[str, Any] = {}
         kept: Figures | None = None
         status: Status = "measured"
         reason = ""
         try:
-            self._begin_attempt(f"{kind} {visit}")
             yield figures
             kept = KINDS[kind].load(figures)
         except pytest.skip.Exception as skipped:
@@ -84,7 +117,7 @@ class Session:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in interrupts.FULL:
                 raise  # whoever drives the session ends the run
-            self.subject.forget()
+            self.subjects.discard(visit.cell)
             reason = _one_line(error)
             if memory.is_out_of_memory(error):
                 status = "out-of-memory"
@@ -98,7 +131,7 @@ class Session:
                 where = visit.cell, visit.pass_index
                 self._append(Entry(kind, status, *where, reason, kept, self.logbook.session))
 
-    def _begin_attempt(self, what: str) -> None:
+    def begin_attempt(self, what: str) -> None:
         """Note what runs, so that a cell that kills the process does not kill every resumed one."""
         attempts = self._attempts.get(what, 0) + 1
         try:

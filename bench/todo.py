@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import heads
 from bench import peers
-from bench.cells import PIPELINE_HEAD, Visit, grid, itinerary
+from bench.cells import PIPELINE_HEAD, Block, Visit, blocks, grid, itinerary
 from bench.measure import per_core, races
 from bench.options import Plan
 from bench.train.trainings import name_of
@@ -53,7 +53,7 @@ class Todo:
         sweep, seed = self._plan.sweep, self._plan.seed
         match what:
             case "time":
-                return list(itinerary(self._grid, sweep.passes, seed, sweep.heavy_passes))
+                return [visit for block in self._blocks() for visit in block.visits]
             case "memory":
                 # Of what a library allocates for itself, torch's allocator knows nothing.
                 unique = [c for c in self._grid if c.replica == 0 and not peers.trainer(c.head)]
@@ -88,6 +88,19 @@ class Todo:
             for visit in self.visits(what)
             if self._entered.get((kind, visit.cell, visit.pass_index), "failed") == "failed"
         ]
+
+    def blocks_left(self) -> list[Block]:
+        """What still competes: a block of which a part is measured is left without that part."""
+        left = set(self.left("time"))
+        parts = [
+            Block(tuple(v.cell for v in block.visits if v in left), block.pass_index)
+            for block in self._blocks()
+        ]
+        return [part for part in parts if part.cells]
+
+    def _blocks(self) -> list[Block]:
+        sweep = self._plan.sweep
+        return list(blocks(self._grid, sweep.passes, self._plan.seed, sweep.heavy_passes))
 
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """Kind of work -> how much of it has ended, well or not, of how much was planned.

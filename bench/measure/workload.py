@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, cached_property
 from itertools import chain, cycle
@@ -13,13 +12,12 @@ from torch import Tensor, nn
 
 import heads
 from bench import peers
-from bench.measure import l2, timing
-from bench.measure.stopwatch import Stopwatch
+from bench.measure import l2
+from bench.measure.duet import Rival
+from bench.measure.timing import Timed
 from heads import Cost, Head, Phase
 from models import tinyvgg
 from reports.results import Cell
-
-Call = Callable[[], object]
 
 TARGET_BATCHES = 64
 """Drawn in advance. With one alone, a head that reads only its targets' rows would find them in the
@@ -62,7 +60,7 @@ class Workload:
         self.parameters = list(self.module.parameters())
         self.optimizer = torch.optim.SGD(self.parameters, lr=0.0)
         self._next_target = cycle(self.targets)
-        self._kept: Tensor | None = None
+        self._losses: list[Tensor] = []
 
     @property
     def head(self) -> nn.Module:
@@ -81,7 +79,6 @@ class Workload:
 
     def train(self) -> None:
         """One training step: forward, backward, update."""
-        self._kept = None  # the update makes a graph built before it useless
         self.backward(self.loss())
         self.optimizer.step()
 
@@ -109,13 +106,11 @@ class Workload:
         self.optimizer.zero_grad(set_to_none=True)
         self.input.grad = None
 
-    def measure(
-        self, stopwatch: Stopwatch, phase: Phase, known_seconds: float = 0.0
-    ) -> timing.Timing:
-        """Time `phase`; a call of an earlier pass, if any, took `known_seconds`."""
+    def rival(self, phase: Phase, known_seconds: float = 0.0) -> Rival:
+        """What competes in `phase`; a call of an earlier pass, if any, took `known_seconds`."""
         cuda = self.device.type == "cuda"
         flush = l2.of_current_device().flush(self.working_set(phase)) if cuda else None
-        return timing.measure(stopwatch, self.prepare(phase), known_seconds, flush)
+        return Rival(self.prepare(phase), flush, known_seconds)
 
     def working_set(self, phase: Phase) -> int:
         """Bytes that one call of `phase` may find in a cache because the call before used them."""
@@ -127,28 +122,30 @@ class Workload:
         """Counted work of `phase`, if the subject is one of our heads alone."""
         return self.module.cost(phase, len(self.input)) if isinstance(self.module, Head) else None
 
-    def prepare(self, phase: Phase) -> Call:
+    def prepare(self, phase: Phase) -> Timed:
         """What to call, again and again, to measure `phase`."""
         self.module.train(phase != "predict")
-        self.clear()
-        # A large head's graph is not built again when the next phase can use it up.
-        kept, self._kept = self._kept, None
+        self._losses.clear()
+        if phase != "step":
+            self.clear()
         match phase:
             case "forward":
-                return self.loss
+                return Timed(self.loss)
             case "backward":
-                self._kept = loss = self.loss()
-                wanted = [*self.parameters, *([self.input] if self.input.requires_grad else [])]
-                return lambda: torch.autograd.grad(
-                    loss, wanted, retain_graph=True, allow_unused=True
+                # A graph is used up, as in training: one that is kept is walked faster.
+                return Timed(
+                    lambda: self.backward(self._losses.pop()),
+                    before=lambda: self._losses.append(self.loss()),
                 )
             case "step":
-                self.backward(self.loss() if kept is None else kept)
-                return self.optimizer.step
+                # A large head's gradients are not made again where they are there already.
+                if all(p.grad is None for p in self.parameters):
+                    self.backward(self.loss())
+                return Timed(self.optimizer.step)
             case "train":
-                return self.train
+                return Timed(self.train)
             case "predict":
-                return self.predict
+                return Timed(self.predict)
 
 
 def acquaint(cell: Cell) -> None:

@@ -57,6 +57,8 @@ class Time(Record):
         turns: of each round, in which turn of its block it was; empty without a block: (rounds,).
         minor_faults: pages that a call had to be given anew, the mean; None if not counted.
         system_seconds: of a call, spent in the operating system, the mean; None likewise.
+        anchor_seconds: of a call of the one cell that all blocks share, in the order of the turns
+            of this block that it took part in; empty without one.
 
     Raises:
         ValueError: there are turns, and not as many as rounds.
@@ -73,6 +75,9 @@ class Time(Record):
     minor_faults: float | None = field(default=None, metadata=checked(optional, number, later=True))
     system_seconds: float | None = field(
         default=None, metadata=checked(optional, number, later=True)
+    )
+    anchor_seconds: tuple[float, ...] = field(
+        default=(), metadata=checked(each, number, later=True)
     )
 
     def __post_init__(self) -> None:
