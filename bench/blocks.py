@@ -29,6 +29,20 @@ def measure(session: Session, stopwatch: Stopwatch, block: Block) -> None:
         pytest.skip.Exception: no cell could be measured, and none has failed.
     """
     problems: list[BaseException] = []
+    match session.agenda.admits(block):
+        case "pass":
+            session.leave_out("time", block)
+        case "cell":
+            for visit in block.visits:
+                with _noted(problems), session.outcome("time", visit):
+                    session.forgo()
+            raise problems[0]
+    measure_all(session, stopwatch, block)
+
+
+def measure_all(session: Session, stopwatch: Stopwatch, block: Block) -> None:
+    """The same whether or not there is time for it."""
+    problems: list[BaseException] = []
     for what, cells in session.attempts(block):
         for part in session.subjects.parts(cells):
             _measure_together(session, stopwatch, part, block.pass_index, what, problems)
@@ -56,7 +70,8 @@ def _measure_together(
         what: is being tried, as the run's folder notes it.
         problems: of cells without figures; added to.
     """
-    block, bounds, timer = session.name_block(), stopwatch.bounds, stopwatch.timer
+    block, timer = session.name_block(), stopwatch.timer
+    bounds = stopwatch.bounds.shortened(session.agenda.dose)
     rivals: dict[Cell, Rival] = {}
     unready: dict[Cell, BaseException] = {}
     try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import heads
 from bench.measure import per_core
 from models import pipelines, variants
+from models.tinyvgg import TinyVGG
 from reports.results import PHASES, Cell, Phase
 from reports.results.fields import Record, checked, choice, count, each, name, optional
 
@@ -38,7 +39,8 @@ class Block:
     """Cells that compete in one pass: they are measured in turns.
 
     Attributes:
-        cells: of one contest.
+        cells: of one contest, whatever their labels and state: a head whose cost does not depend
+            on these is measured once, and is to be a rival in all.
         pass_index: which pass over the grid.
     """
 
@@ -49,6 +51,13 @@ class Block:
     def visits(self) -> list[Visit]:
         """One for each cell."""
         return [Visit(cell, self.pass_index) for cell in self.cells]
+
+
+@dataclass(frozen=True)
+class Spare:
+    """What is left of a run's minutes when all else is done."""
+
+    minutes: float
 
 
 @dataclass(frozen=True)
@@ -194,6 +203,18 @@ def anchor(device: str, threads: int) -> Cell:
     )
 
 
+MODEL_BATCH = 32
+"""The published study's."""
+
+
+def model_step(device: str, threads: int) -> Cell:
+    """A training step of the published study's model."""
+    return Cell(
+        *("in-model", "softmax", "train", 100, MODEL_BATCH),
+        features=TinyVGG().out_features, device=device, threads=threads,
+    )  # fmt: skip
+
+
 def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
     """Every cell of the sweep, the A/A pair's second half included, in no particular order.
 
@@ -234,8 +255,8 @@ def blocks(
     """
     shuffler = random.Random(seed)
     groups = [
-        list(grouped(group, lambda cell: cell.contest).values())
-        for group in grouped(cells, lambda cell: cell.contest.subject).values()
+        list(grouped(group, contest).values())
+        for group in grouped(cells, lambda cell: contest(cell).subject).values()
     ]
     for pass_index in range(passes):
         shuffler.shuffle(groups)
@@ -243,6 +264,11 @@ def blocks(
             for rivals in contests:
                 if pass_index < heavy_passes or not is_heavy(rivals[0]):
                     yield Block(tuple(rivals), pass_index)
+
+
+def contest(cell: Cell) -> Cell:
+    """What all have in common that are measured in turns with `cell`."""
+    return replace(cell.contest, labels="uniform", state="untrained")
 
 
 def grouped(cells: Iterable[Cell], key: Callable[[Cell], Cell]) -> dict[Cell, list[Cell]]:

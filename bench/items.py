@@ -8,14 +8,14 @@ from typing import TypeVar
 
 import pytest
 
-from bench.cells import Block, Visit
+from bench.cells import Block, Spare, Visit
 from bench.options import Plan
 from bench.todo import Todo
 from models.config import TrainingConfig
 from reports.results import Cell
 
-Task = Block | Visit | Cell | TrainingConfig
-"""What is measured in turns or by itself, a cell to trace, or a training."""
+Task = Block | Visit | Cell | TrainingConfig | Spare
+"""What is measured in turns or by itself, a cell to trace, a training, or what is left."""
 
 Benchmark = TypeVar("Benchmark", bound=Callable[..., None])
 
@@ -28,7 +28,7 @@ OPTIONAL = ("pipeline", "options", "labels", "state", "optimizer")
 """Fields that are said only where they are not as usual."""
 
 
-RIVALS = ("head", "replica", "options")
+RIVALS = ("head", "replica", "options", "labels", "state")
 """Fields that tell rivals apart."""
 
 
@@ -71,6 +71,8 @@ def identity(task: Task) -> dict[str, str | int]:
             return _said(cells[0], but=RIVALS) | {"pass_index": pass_index}
         case Cell():
             return {"head": task.head}
+        case Spare(minutes):
+            return {"minutes": f"{minutes:g}"}
         case TrainingConfig():
             return {"variant": task.variant, "seed": task.seed}
 
@@ -96,7 +98,9 @@ def weight(task: Task, plan: Plan) -> float:
         case Block():
             return sum(weight(visit, plan) for visit in task.visits)
         case Visit(cell):
-            return 0.1 + 2e-10 * cell.classes * cell.batch * plan.sweep.features
+            return 0.04 + 2e-10 * cell.classes * cell.batch * plan.sweep.features
+        case Spare():
+            return 0.0
         case Cell():
             return 1.0
         case TrainingConfig():

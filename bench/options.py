@@ -28,6 +28,13 @@ MOST_VISITS = 200_000
 """Of a run, all passes together: some days, and as many as a report can hold."""
 
 
+MOST_MINUTES = 60 * 24 * 365
+"""Of a run; whoever needs more has mistyped."""
+
+MINUTES: Mapping[str, float] = {"default": 12.0}
+"""What a sweep has where nothing was asked for; others take as long as they take."""
+
+
 def _parsed(record: Mapping[str, Any], field: str, parse: Callable[[str], str]) -> str:
     """A string that is what an option of the command line takes."""
     try:
@@ -54,6 +61,7 @@ class Plan(Record):
         threads: torch's intra-op threads; trainings at once share them.
         data: folder of CIFAR-100, or of images, as given; None where none was.
         jobs: trainings at once.
+        minutes: that a session has; None for as long as all takes.
     """
 
     name: str = field(metadata=checked(check.name))
@@ -63,6 +71,9 @@ class Plan(Record):
     threads: int = field(metadata=checked(check.count, 1, 2**16))
     data: str | None = field(metadata=checked(check.optional, _folder))
     jobs: int = field(default=1, metadata=checked(check.count, 1, 2**16, later=True))
+    minutes: float | None = field(
+        default=None, metadata=checked(check.optional, check.number, 0, MOST_MINUTES, later=True)
+    )
 
     @classmethod
     def load(cls, record: Mapping[str, Any]) -> Self:
@@ -210,6 +221,13 @@ def add_to(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of CIFAR-100 or of class folders (default: $CIFAR100_ROOT, else data/)",
     )
+    add(
+        "--minutes",
+        type=_minutes,
+        metavar="N",
+        help="that a session has: what does not fit is left out and named, what is left is spent "
+        "where the fastest head is not known yet; 'none' for no limit (12 for the default sweep)",
+    )
     add("--results", metavar="DIR", default="results", help="where runs are kept (%(default)s/)")
     add("--resume", metavar="RUN", help="complete this run; 'latest' is the newest")
 
@@ -245,6 +263,9 @@ def plan(option: Callable[[str], Any]) -> Plan:
         threads=option("threads") or torch.get_num_threads(),
         data=None if folder is None else str(folder),
         jobs=option("jobs") or 1,
+        minutes=MINUTES.get(sweep)
+        if (asked_for := option("minutes")) is None
+        else asked_for or None,
     )
 
 
@@ -321,6 +342,10 @@ def _heads(given: str) -> tuple[str, ...]:
 def _known(name: str) -> None:
     if name not in (known := (*heads.names(), *peers.names())):
         raise ValueError(f"no head called {shown(name)}; there are: {', '.join(known)}")
+
+
+def _minutes(given: str) -> float:
+    return 0.0 if given == "none" else number(0, MOST_MINUTES)(given)
 
 
 def device(given: str) -> str:

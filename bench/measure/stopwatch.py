@@ -41,6 +41,10 @@ class Bounds(NamedTuple):
         """Those that were asked for on the command line, or in pyproject.toml."""
         return cls(*(float(config.getoption(f"benchmark_{name}") or 0) for name in cls._fields))
 
+    def shortened(self, share: float) -> Bounds:
+        """The same with this share of the time."""
+        return self._replace(max_time=share * self.max_time)
+
     def least_seconds(self, timer: Timer) -> float:
         """A shorter round could not be told from the clock's own steps, or from its neighbours."""
         steps: float = self.calibration_precision * _clock_step(timer)

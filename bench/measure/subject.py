@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 
 from bench import peers
+from bench.cells import contest
 from bench.measure import memory
 from bench.measure.workload import Workload, acquaint
 from reports.results import Cell
@@ -51,7 +52,7 @@ class Subjects:
 
     def parts(self, rivals: Sequence[Cell]) -> Iterator[list[Cell]]:
         """`rivals` of one contest in parts that fit into memory; the rest is forgotten before."""
-        group = rivals[0].contest.subject
+        group = contest(rivals[0]).subject
         if group != self._group:
             self.forget()
             self._group, self._room = group, memory.HEADROOM * self._free_bytes(group.device)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import heads
 from bench import peers
-from bench.cells import HEAVY, PIPELINES, SWEEPS, Sweep, blocks, grid, itinerary
+from bench.cells import HEAVY, PIPELINES, SWEEPS, Sweep, blocks, contest, grid, itinerary
 from models import variants
 from reports.results import PHASES, Cell
 
@@ -62,14 +62,14 @@ def test_a_block_is_all_that_competes_and_blocks_of_the_same_subjects_stay_toget
     for index in range(2):
         of_pass = [cell for block in found if block.pass_index == index for cell in block.cells]
         assert Counter(of_pass) == Counter(cells)
-    assert len({(block.cells[0].contest, block.pass_index) for block in found}) == len(found)
+    assert len({(contest(block.cells[0]), block.pass_index) for block in found}) == len(found)
     for block in found:
-        assert len({cell.contest for cell in block.cells}) == 1
+        assert len({contest(cell) for cell in block.cells}) == 1
         isolated = block.cells[0].scope == "isolated"
         assert {(c.head, c.replica) for c in block.cells} == {
             ("softmax", 0), ("hierarchical", 0), *([("softmax", 1)] if isolated else []),
         }  # fmt: skip
-    groups = [key for key, _ in groupby((b.pass_index, b.cells[0].contest.subject) for b in found)]
+    groups = [key for key, _ in groupby((b.pass_index, contest(b.cells[0]).subject) for b in found)]
     assert len(groups) == len(set(groups))
 
 
