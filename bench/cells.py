@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
@@ -14,6 +14,7 @@ from bench import peers
 from bench.measure import labels, per_core
 from heads.options import parse, spell
 from models import pipelines, variants
+from models.tinyvgg import TinyVGG
 from reports.results import PHASES, Cell, Phase
 from reports.results.cell import STATES, State
 from reports.results.fields import Record, checked, choice, count, each, flag, name, optional, text
@@ -77,6 +78,32 @@ class Visit:
 
     cell: Cell
     pass_index: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Cells that compete in one pass: they are measured in turns.
+
+    Attributes:
+        cells: of one contest, whatever their labels and state: a head whose cost does not depend
+            on these is measured once, and is to be a rival in all.
+        pass_index: which pass over the grid.
+    """
+
+    cells: tuple[Cell, ...]
+    pass_index: int
+
+    @property
+    def visits(self) -> list[Visit]:
+        """One for each cell."""
+        return [Visit(cell, self.pass_index) for cell in self.cells]
+
+
+@dataclass(frozen=True)
+class Spare:
+    """What is left of a run's minutes when all else is done."""
+
+    minutes: float
 
 
 @dataclass(frozen=True)
@@ -244,6 +271,25 @@ SWEEPS: dict[str, Sweep] = {
 }
 
 
+def anchor(device: str, threads: int) -> Cell:
+    """The cell that all blocks share: of middle size and cheap."""
+    return Cell(
+        "isolated", "softmax", "train", 1_024, 32, features=128, device=device, threads=threads
+    )
+
+
+MODEL_BATCH = 32
+"""The published study's."""
+
+
+def model_step(device: str, threads: int) -> Cell:
+    """A training step of the published study's model."""
+    return Cell(
+        *("in-model", "softmax", "train", 100, MODEL_BATCH),
+        features=TinyVGG().out_features, device=device, threads=threads,
+    )  # fmt: skip
+
+
 def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
     """Every cell of the sweep, the A/A pair's second half included, in no particular order.
 
@@ -326,21 +372,49 @@ def _depended_on(
     return fields | {one: standard[one] for one in free}
 
 
-def itinerary(
-    cells: Sequence[Cell], passes: int, seed: int, heavy_passes: int = HEAVY_PASSES
-) -> Iterator[Visit]:
+def itinerary(cells: Sequence[Cell], passes: int, seed: int) -> Iterator[Visit]:
     """Visit the whole grid `passes` times, each time in another order drawn from `seed`.
 
-    Shuffling spreads a machine's drift over all heads alike. The phases of one subject stay
-    together, since building a large head costs more than measuring it. Heavy cells are visited in
-    the first `heavy_passes` only.
+    The phases of one subject stay together: building a large head costs more than measuring it.
     """
     shuffler = random.Random(seed)
-    phases: dict[Cell, list[Cell]] = {}
-    for cell in cells:
-        phases.setdefault(cell.subject, []).append(cell)
+    subjects = list(grouped(cells, lambda cell: cell.subject).values())
     for pass_index in range(passes):
-        subjects = [s for s in phases if pass_index < heavy_passes or not is_heavy(s)]
         shuffler.shuffle(subjects)
         for subject in subjects:
-            yield from (Visit(cell, pass_index) for cell in phases[subject])
+            yield from (Visit(cell, pass_index) for cell in subject)
+
+
+def blocks(
+    cells: Sequence[Cell], passes: int, seed: int, heavy_passes: int = HEAVY_PASSES
+) -> Iterator[Block]:
+    """The whole grid as blocks, `passes` times, each time in another order drawn from `seed`.
+
+    Shuffling spreads a machine's drift over all contests alike. Those of the same subjects stay
+    together, so that these are built once for all phases. Heavy cells are in the first
+    `heavy_passes` only.
+    """
+    shuffler = random.Random(seed)
+    groups = [
+        list(grouped(group, contest).values())
+        for group in grouped(cells, lambda cell: contest(cell).subject).values()
+    ]
+    for pass_index in range(passes):
+        shuffler.shuffle(groups)
+        for contests in groups:
+            for rivals in contests:
+                if pass_index < heavy_passes or not is_heavy(rivals[0]):
+                    yield Block(tuple(rivals), pass_index)
+
+
+def contest(cell: Cell) -> Cell:
+    """What all have in common that are measured in turns with `cell`."""
+    return replace(cell.contest, labels="uniform", state="untrained")
+
+
+def grouped(cells: Iterable[Cell], key: Callable[[Cell], Cell]) -> dict[Cell, list[Cell]]:
+    """`cells` that have the same `key`, in their order."""
+    groups: dict[Cell, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return groups

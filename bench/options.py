@@ -17,9 +17,9 @@ import torch
 import heads
 from bench import peers
 from bench.cells import PIPELINES, SWEEPS, Sweep, called
+from bench.machine.heap import HEAPS, Heap
 from bench.measure import labels
 from bench.measure.workload import why_unsuitable
-from bench.machine.heap import HEAPS, Heap
 from models import variants
 from models.config import TrainingConfig
 from models.data import PER_CLASS, Dataset, load, root, stand_in
@@ -32,6 +32,13 @@ from reports.results.fields import Record, checked
 
 MOST_VISITS = 200_000
 """Of a run, all passes together: some days, and as many as a report can hold."""
+
+
+MOST_MINUTES = 60 * 24 * 365
+"""Of a run; whoever needs more has mistyped."""
+
+MINUTES: Mapping[str, float] = {"default": 12.0}
+"""What a sweep has where nothing was asked for; others take as long as they take."""
 
 
 def _parsed(record: Mapping[str, Any], field: str, parse: Callable[[str], str]) -> str:
@@ -61,6 +68,7 @@ class Plan(Record):
         data: folder of CIFAR-100, or of images, as given; None where none was.
         jobs: trainings at once.
         heap: whether memory that is freed goes back to the system, as malloc does it, or is kept.
+        minutes: that a session has; None for as long as all takes.
     """
 
     name: str = field(metadata=checked(check.name))
@@ -71,6 +79,9 @@ class Plan(Record):
     data: str | None = field(metadata=checked(check.optional, _folder))
     jobs: int = field(default=1, metadata=checked(check.count, 1, 2**16, later=True))
     heap: Heap = field(default="default", metadata=checked(check.choice, HEAPS, later=True))
+    minutes: float | None = field(
+        default=None, metadata=checked(check.optional, check.number, 0, MOST_MINUTES, later=True)
+    )
 
     @classmethod
     def load(cls, record: Mapping[str, Any]) -> Self:
@@ -261,6 +272,13 @@ def add_to(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of CIFAR-100 or of class folders (default: $CIFAR100_ROOT, else data/)",
     )
+    add(
+        "--minutes",
+        type=_minutes,
+        metavar="N",
+        help="that a session has: what does not fit is left out and named, what is left is spent "
+        "where the fastest head is not known yet; 'none' for no limit (12 for the default sweep)",
+    )
     add("--results", metavar="DIR", default="results", help="where runs are kept (%(default)s/)")
     add("--resume", metavar="RUN", help="complete this run; 'latest' is the newest")
 
@@ -304,6 +322,9 @@ def plan(option: Callable[[str], Any]) -> Plan:
         data=None if folder is None else str(folder),
         jobs=option("jobs") or 1,
         heap=option("heap") or "default",
+        minutes=MINUTES.get(sweep)
+        if (asked_for := option("minutes")) is None
+        else asked_for or None,
     )
 
 
@@ -454,6 +475,10 @@ def _label(given: str) -> str:
         return labels.parse(given)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
+
+
+def _minutes(given: str) -> float:
+    return 0.0 if given == "none" else number(0, MOST_MINUTES)(given)
 
 
 def device(given: str) -> str:

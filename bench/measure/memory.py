@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import psutil
 import torch
-from torch import Tensor
 from torch.autograd.profiler_util import MEMORY_EVENT_NAME
 from torch.profiler import ProfilerActivity, profile, record_function
 
 import heads
 from bench.measure.optimizers import RECIPES
 from bench.measure.precision import PRECISIONS
-from bench.measure.workload import Call, Workload, build_module
+from bench.measure.timing import Call
+from bench.measure.workload import Workload, build_module
 from reports.results import Cell
 
 HEADROOM = 0.8
@@ -47,18 +47,8 @@ class MemoryUse(NamedTuple):
 def measure(workload: Workload, phase: heads.Phase) -> MemoryUse:
     """Run `phase` once, as it runs in a training step, and read the allocator."""
     held = workload.held_bytes  # first: the optimizer's state is there before the phase, not of it
-    if phase == "backward":
-        # Not `prepare`'s repeatable call: a real backward pass frees the graph as it goes.
-        workload.module.train()
-        workload.clear()
-        loss: list[Tensor] = []
-        peak = peak_bytes(
-            lambda: loss.pop().backward(),
-            workload.device,
-            before=lambda: loss.append(workload.loss()),
-        )
-    else:
-        peak = peak_bytes(workload.prepare(phase), workload.device)
+    call, before = workload.prepare(phase)
+    peak = peak_bytes(call, workload.device, before or _nothing)
     return MemoryUse(peak, *held)
 
 
@@ -122,9 +112,9 @@ def predicted_bytes(cell: Cell) -> int:
     return copies * parameters + cost.bytes + SCORE_COPIES * scores * itemsize
 
 
-def why_it_cannot_fit(cell: Cell) -> str:
-    """A line that says why the cell is skipped, or nothing if it should fit."""
-    needed, free = predicted_bytes(cell), free_bytes(cell.device)
+def why_it_cannot_fit(cell: Cell, free: int) -> str:
+    """A line that says why the cell is skipped, or nothing if it should fit into `free` bytes."""
+    needed = predicted_bytes(cell)
     if needed <= HEADROOM * free:
         return ""
     return (

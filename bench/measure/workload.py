@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, cached_property
 from itertools import cycle
@@ -13,14 +12,13 @@ from torch import Tensor, nn
 
 import heads
 from bench import peers
-from bench.measure import l2, labels, optimizers, planting, precision, timing
-from bench.measure.stopwatch import Stopwatch
+from bench.measure import l2, labels, optimizers, planting, precision
+from bench.measure.duet import Rival
+from bench.measure.timing import Timed
 from heads import Cost, Head, Phase
 from models import tinyvgg
 from reports.results import Cell
 from reports.results.cell import State
-
-Call = Callable[[], object]
 
 TARGET_BATCHES = 64
 """Drawn in advance. With one alone, a head that reads only its targets' rows would find them in the
@@ -71,10 +69,8 @@ class Workload:
         self.parameters = list(self.module.parameters())
         self.optimizer = optimizers.Optimizer(cell.optimizer, self.parameters)
         self._next_target = cycle(self.targets)
-        self._kept: Tensor | None = None
         self._cell, self._seed = cell, seed
-        self.seen = self.input
-        self.planted: planting.Planted | None = None
+        self._losses: list[Tensor] = []
 
     @property
     def head(self) -> nn.Module:
@@ -94,26 +90,23 @@ class Workload:
 
     def train(self) -> None:
         """One training step: forward, backward, update."""
-        self._kept = None  # the update makes a graph built before it useless
         self.backward(self.loss())
         self.optimizer.step()
 
     @torch.no_grad()
-    def predict(self) -> None:
-        """The most probable class of each sample."""
+    def predict(self, seen: Tensor | None = None) -> None:
+        """The most probable class of each sample, of those that were `planted` if there are any."""
         predict: Any = self.module.predict
         with self.precision.products(self.device):
-            predict(self.seen)
+            predict(self.input if seen is None else seen)
 
-    def enter(self, state: State) -> None:
-        """Have what comes next be predicted in this state, if the work may depend on it."""
-        depends = depends_on_labels(self._cell, "predict")
-        planted = state != "untrained" and depends
-        self.planted = self._planted(state) if planted else None
-        self.seen = self.planted.batch(self._cell.batch) if self.planted else self.input
+    def planted(self, state: State) -> planting.Planted | None:
+        """What is predicted in this state; None if it is the input, or no work depends on it.
 
-    def _planted(self, state: State) -> planting.Planted:
-        """The same for every batch and in every pass, which all have the same head."""
+        The same for every batch and in every pass, which all have the same head.
+        """
+        if state == "untrained" or not depends_on_labels(self._cell, "predict"):
+            return None
         cell = replace(self._cell.subject, phase="predict", state=state, batch=1, replica=0)
         if (key := (cell, self._seed)) not in _PLANTED:
             torch.manual_seed(self._seed)
@@ -140,13 +133,11 @@ class Workload:
         self.optimizer.zero_grad()
         self.input.grad = None
 
-    def measure(
-        self, stopwatch: Stopwatch, phase: Phase, known_seconds: float = 0.0
-    ) -> timing.Timing:
-        """Time `phase`; a call of an earlier pass, if any, took `known_seconds`."""
+    def rival(self, phase: Phase, known_seconds: float = 0.0, state: State = "untrained") -> Rival:
+        """What competes in `phase`; a call of an earlier pass, if any, took `known_seconds`."""
         cuda = self.device.type == "cuda"
         flush = l2.of_current_device().flush(self.working_set(phase)) if cuda else None
-        return timing.measure(stopwatch, self.prepare(phase), known_seconds, flush)
+        return Rival(self.prepare(phase, state), flush, known_seconds)
 
     def working_set(self, phase: Phase) -> int:
         """Bytes that one call of `phase` may find in a cache because the call before used them."""
@@ -154,7 +145,7 @@ class Workload:
         cost = self.cost(phase)
         return min(parameters, cost.bytes) if cost else parameters
 
-    def cost(self, phase: Phase) -> Cost | None:
+    def cost(self, phase: Phase, state: State = "untrained") -> Cost | None:
         """Counted work of `phase`, if the subject is one of our heads alone.
 
         It is what is expected under the cell's labels, which predictions of random features do not
@@ -162,7 +153,7 @@ class Workload:
         """
         if not isinstance(self.module, Head):
             return None
-        known = phase != "predict" or self.planted
+        known = phase != "predict" or self.planted(state)
         self.module.expect(self._counts if known else None)
         counted = self.module.cost(phase, len(self.input))
         if phase not in ("step", "train"):
@@ -178,32 +169,36 @@ class Workload:
     def _counts(self) -> Tensor:
         return labels.counts(self._cell.labels, self._cell.classes)
 
-    def prepare(self, phase: Phase) -> Call:
-        """What to call, again and again, to measure `phase`."""
+    def prepare(self, phase: Phase, state: State = "untrained") -> Timed:
+        """What to call, again and again, to measure `phase`; predictions in this state."""
         self.precision.entered()
         if phase in ("step", "train") and not self.optimizer.ready:
             self.module.train()
             self.train()  # a training allocates its optimizer's state once
         self.module.train(phase != "predict")
-        self.clear()
-        # A large head's graph is not built again when the next phase can use it up.
-        kept, self._kept = self._kept, None
+        self._losses.clear()
+        if phase != "step":
+            self.clear()
         match phase:
             case "forward":
-                return self.loss
+                return Timed(self.loss)
             case "backward":
-                self._kept = loss = self.loss()
-                wanted = [*self.parameters, *([self.input] if self.input.requires_grad else [])]
-                return lambda: torch.autograd.grad(
-                    loss, wanted, retain_graph=True, allow_unused=True
+                # A graph is used up, as in training: one that is kept is walked faster.
+                return Timed(
+                    lambda: self.backward(self._losses.pop()),
+                    before=lambda: self._losses.append(self.loss()),
                 )
             case "step":
-                self.backward(self.loss() if kept is None else kept)
-                return self.optimizer.step
+                # A large head's gradients are not made again where they are there already.
+                if all(p.grad is None for p in self.parameters):
+                    self.backward(self.loss())
+                return Timed(self.optimizer.step)
             case "train":
-                return self.train
+                return Timed(self.train)
             case "predict":
-                return self.predict
+                planted = self.planted(state)
+                seen = planted.batch(self._cell.batch) if planted else None
+                return Timed(lambda: self.predict(seen))
 
 
 def why_not(cell: Cell) -> str:

@@ -6,8 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from bench.measure.planting import Planted
-from bench.measure.stopwatch import Stopwatch
 from bench.measure.timing import Timing
 from heads import Cost, Phase
 from reports.results import Cell
@@ -33,9 +31,6 @@ class Trainer(ABC):
     predict_samples = 8
     """Of a round of `predict`, each a search of its own."""
 
-    planted: Planted | None = None
-    """Its features are its own, and nobody else can move them."""
-
     def __init__(self, cell: Cell, epoch_samples: int = EPOCH_SAMPLES) -> None:
         self.cell = cell
         self.epoch_samples = cell.classes * -(-epoch_samples // cell.classes)
@@ -48,12 +43,11 @@ class Trainer(ABC):
         """Find the best class of `rounds` times `predict_samples` samples: its seconds."""
         raise NotImplementedError
 
-    def measure(self, stopwatch: Stopwatch, phase: Phase, known_seconds: float = 0.0) -> Timing:
+    def measure(self, phase: Phase) -> Timing:
         """Time `phase` by the library's own training call, or by `predict`; never warmed up.
 
-        They take as long as they take, whatever the stopwatch's bounds.
+        They take as long as they take: nothing can take turns with them.
         """
-        stopwatch.set_aside()
         run, samples = {
             "train": (self.train, self.epoch_samples),
             "predict": (self.predict, self.predict_samples),

@@ -187,6 +187,10 @@ class Trainings:
         if self._pool is not None:
             self._pool.close()
 
+    def awaits(self, config: TrainingConfig) -> bool:
+        """Whether a process trains it, or has done so."""
+        return name_of(config) in self._futures
+
     def record(self, config: TrainingConfig) -> TrainingRecord:
         """The finished record of `config`; waits for it.
 

@@ -75,6 +75,8 @@ class Time(Record):
             that its work could depend on.
         any_labels: whether the head's work in this phase is the same whatever the labels and the
             state, so that its figures hold for all.
+        anchor_seconds: of a call of the one cell that all blocks share, in the order of the turns
+            of this block that it took part in; empty without one.
 
     Raises:
         ValueError: there are turns, and not as many as rounds.
@@ -96,6 +98,9 @@ class Time(Record):
         default=None, metadata=checked(optional, one, Planted, later=True)
     )
     any_labels: bool = field(default=False, metadata=checked(flag, later=True))
+    anchor_seconds: tuple[float, ...] = field(
+        default=(), metadata=checked(each, number, later=True)
+    )
 
     def __post_init__(self) -> None:
         if len(self.turns) not in (0, len(self.seconds)):
