@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -42,7 +42,8 @@ SPIKED = 1.4e-3
 
 PLACE = 0.008
 """Typical standard deviation of what all rounds of a cell in a pass share, as it lies elsewhere in
-memory; cells differ in it. A/A pairs then differ by what they did in a trial: see `aa`."""
+memory; cells differ in it. A/A pairs of short calls then
+differ by 1.5 % in a pass, and 95 % of them by less than 3.1 %, as in a trial."""
 
 SHARE, SLICE = 0.06, 5e-4
 """Seconds of each rival in a pass, and of the shortest round."""
@@ -174,7 +175,7 @@ def coverage(runs: int, passes: int, random: np.random.Generator) -> list[list[s
     return rows
 
 
-LEADS = (1.0, 1.01, 1.02, 1.03, 1.05, 1.1, 1.2)
+LEADS = (1.0, 1.01, 1.03, 1.05, 1.1, 1.2)
 
 
 def squares(runs: int, passes: int, random: np.random.Generator) -> list[list[str]]:
@@ -194,3 +195,27 @@ def squares(runs: int, passes: int, random: np.random.Generator) -> list[list[st
         shares = (said[one] / said.total() for one in ("slower", "same", "ambiguous", "faster"))
         rows.append([str(passes), f"{lead:g}", *(f"{share:.1%}" for share in shares)])
     return rows
+
+
+def tables(
+    runs: int, seed: int, table: Callable[[Sequence[str], Sequence[Sequence[str]]], str]
+) -> str:
+    """Its tables, of so many runs of CONTESTS, as `table` makes them of a head and rows."""
+    random = np.random.default_rng(seed)
+    few = max(1, runs // 5)
+    return "\n".join(
+        [
+            table(["autocorrelation at", "measured", "simulated"], autocorrelation(random)),
+            table(
+                [
+                    *("passes", "pair, in turns", "covered at 95 %", "half-width"),
+                    *("unpaired: covered", "half-width"),
+                ],
+                [row for passes in (2, 3) for row in coverage(runs, passes, random)],
+            ),
+            table(
+                ["passes", "true ratio", "slower", "equal", "undecided", "faster"],
+                [row for passes in (2, 3, 6) for row in squares(few, passes, random)],
+            ),
+        ]
+    )

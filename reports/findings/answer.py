@@ -8,7 +8,7 @@ from itertools import groupby
 from reports import units
 from reports.findings.fastest import Fastest, rank
 from reports.findings.findings import Findings
-from reports.stats import estimates
+from reports.stats import paired
 
 PHASE_NAMES = {
     "forward": "Forward pass",
@@ -19,6 +19,9 @@ PHASE_NAMES = {
 }
 MOST_NAMED = 5
 """A sentence of more names than this is a table."""
+
+WITHIN = f"within {100 * paired.EQUAL:g}\u00a0%"
+"""How far heads may differ that are called equal."""
 
 
 def sentences(findings: Findings) -> list[str]:
@@ -38,9 +41,23 @@ def _fastest(findings: Findings, phase: str) -> str:
 
 
 def _label(found: Fastest) -> str:
-    """The fastest head, or two between which the noise does not decide."""
-    candidates = sorted((found.head, *found.rivals))
+    """The fastest head, those equal to it, or two between which the noise does not decide."""
+    candidates = sorted((found.head, *found.equals, *found.rivals))
+    if found.decided and found.equals:
+        *some, last = candidates
+        return f"{', '.join(some)} or {last} (equal {WITHIN})"
     return " or ".join(candidates) if len(candidates) <= 2 else "too close to call"
+
+
+def squares(findings: Findings, phase: str) -> str:
+    """Of a phase's map, how many squares one head wins, equal ones do, or none so far."""
+    found = findings.fastest(phase)
+    undecided = sum(not one.decided for one in found)
+    equal = sum(one.decided and bool(one.equals) for one in found)
+    return (
+        f"{len(found)} squares, {len(found) - undecided - equal} with one fastest head, "
+        f"{equal} with heads that are equal {WITHIN}, {undecided} undecided"
+    )
 
 
 def _span(stretch: Sequence[Fastest], row: Sequence[Fastest]) -> str:
@@ -63,13 +80,16 @@ def _lead(findings: Findings) -> str:
         return ""
     first = ranked[0]
     other = next((cell for cell in ranked[1:] if cell.head == "softmax"), ranked[-1])
-    times = estimates.ratio(other.samples, first.samples, findings.scatter)
+    margin = paired.margin(findings.floors, first.seconds.estimate if first.seconds else 0.0)
+    times, change = findings.known.compare(other, first, margin)
     taken = [f"{c.head} {units.seconds(c.seconds.estimate)}" for c in (first, other) if c.seconds]
-    decided = estimates.judge(times, findings.margin) == "slower"
+    said = {
+        "slower": f"{units.times_interval(times)} times as long.",
+        "same": f"equal {WITHIN}.",
+    }
     return (
         f"At {findings.reference:,} classes and batch {findings.batch}, a training step takes "
-        f"{' and '.join(taken)}: "
-        + (f"{units.times_interval(times)} times as long." if decided else "too close to call.")
+        f"{' and '.join(taken)}: {said.get(change, 'too close to call.')}"
     )
 
 

@@ -140,7 +140,7 @@ class Known:
         """How many times as long one takes as the other, before a confidence is chosen."""
         if not (taken := quotients(above, below)):
             return estimates.log_ratio(above.samples, below.samples, self.cells)
-        return estimates.log_ratio(taken, _ones(taken), self._of([taken]))
+        return estimates.log_ratio(taken, _ones(taken), self.scatter_of([taken]))
 
     def ratio(self, above: Timed, below: Timed, confidence: float = 0.95) -> Interval:
         """The same at a confidence; for m comparisons at once 1 - 0.05 / m (Bonferroni)."""
@@ -178,10 +178,10 @@ class Known:
         return (
             [[level * q for q in pair] for level, pair in zip(levels, taken, strict=True)],
             [[level * q for q in _ones(pair)] for level, pair in zip(levels, taken, strict=True)],
-            self._of(taken),
+            self.scatter_of(taken),
         )
 
-    def _of(self, pairs: Sequence[Sequence[Array]]) -> Scatter:
+    def scatter_of(self, pairs: Sequence[Sequence[Array]]) -> Scatter:
         """Scatter between passes of such pairs, the mean of theirs."""
         expected = np.mean([self.least**2 + _explained(pair, self.turn) for pair in pairs])
         return replace(self.pairs, variance=self.pairs.variance * float(expected))
@@ -395,7 +395,7 @@ def without_drift(
         cells: for each cell its passes.
         anchors: for each cell, of each of its passes, the anchor's seconds in the same block.
     """
-    logs = [[float(np.log(np.median(block))) for block in of] for of in anchors]
+    logs = [[float(np.log(np.median(np.asarray(block)))) for block in of] for of in anchors]
     typical = float(np.median([log for of in logs for log in of]))
     return [
         [
