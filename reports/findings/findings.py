@@ -181,10 +181,12 @@ class Findings:
             incumbent = groups.get((self.incumbent, batch), {})
             sizes = sorted(challenger.keys() & incumbent.keys())
             if head != self.incumbent and sizes:
-                above, below, scatter = self.known.levelled(
-                    [challenger[n] for n in sizes], [incumbent[n] for n in sizes]
+                where = crossover(
+                    sizes,
+                    [incumbent[n].samples for n in sizes],
+                    [challenger[n].samples for n in sizes],
+                    changes=[self.ratio(challenger[n], incumbent[n]) for n in sizes],
                 )
-                where = crossover(sizes, below, above, scatter)
                 found.append(Overtake(head, batch, where, (sizes[0], sizes[-1])))
         return tuple(found)
 

@@ -140,7 +140,13 @@ class Known:
         """How many times as long one takes as the other, before a confidence is chosen."""
         if not (taken := quotients(above, below)):
             return estimates.log_ratio(above.samples, below.samples, self.cells)
-        return estimates.log_ratio(taken, _ones(taken), self.scatter_of([taken]))
+        medians, known, own = _medians(taken), self.scatter_of(taken), len(taken) - 1
+        degrees = known.degrees + own
+        if not degrees:
+            return LogRatio(float(medians.mean()), math.inf, 1.0)
+        squares = known.degrees * known.variance + float(((medians - medians.mean()) ** 2).sum())
+        error = math.sqrt(squares / degrees / len(taken))
+        return LogRatio(float(medians.mean()), error, degrees)
 
     def ratio(self, above: Timed, below: Timed, confidence: float = 0.95) -> Interval:
         """The same at a confidence; for m comparisons at once 1 - 0.05 / m (Bonferroni)."""
@@ -163,28 +169,10 @@ class Known:
         found = estimates.judge(change, floor)
         return change, "ambiguous" if found == "same" else found
 
-    def levelled(
-        self, above: Sequence[Timed], below: Sequence[Timed]
-    ) -> tuple[list[Passes], list[Passes], Scatter]:
-        """Samples and scatter with which ratios of two heads, size by size, are the paired ones.
-
-        What was measured in turns is held against the typical cost of the one below, as if that had
-        been the same in all passes; where a size was not, all are left as they are.
-        """
-        taken = [quotients(a, b) for a, b in zip(above, below, strict=True)]
-        if not all(taken):
-            return [a.samples for a in above], [b.samples for b in below], self.cells
-        levels = [estimates.median(b.samples).estimate for b in below]
-        return (
-            [[level * q for q in pair] for level, pair in zip(levels, taken, strict=True)],
-            [[level * q for q in _ones(pair)] for level, pair in zip(levels, taken, strict=True)],
-            self.scatter_of(taken),
-        )
-
-    def scatter_of(self, pairs: Sequence[Sequence[Array]]) -> Scatter:
-        """Scatter between passes of such pairs, the mean of theirs."""
-        expected = np.mean([self.least**2 + _explained(pair, self.turn) for pair in pairs])
-        return replace(self.pairs, variance=self.pairs.variance * float(expected))
+    def scatter_of(self, pair: Sequence[Array]) -> Scatter:
+        """What is known of the scatter between the passes of such a pair, before looking at it."""
+        expected = self.least**2 + _explained(pair, self.turn)
+        return replace(self.pairs, variance=self.pairs.variance * expected)
 
 
 def learn(cells: Scatter, contests: Iterable[Sequence[Timed]]) -> Known:
@@ -227,10 +215,6 @@ def _likelihood(variances: Array, own: NDArray[np.int_], explained: Array) -> Ar
     )
     summed: Array = logs.sum(axis=-1)
     return summed
-
-
-def _ones(pair: Sequence[Array]) -> list[Array]:
-    return [np.ones(1)] * len(pair)
 
 
 def _medians(pair: Sequence[Array]) -> Array:

@@ -120,7 +120,7 @@ def test_what_passes_differ_by_is_learned_in_two_parts():
     assert known.pairs.degrees >= 8
     for noise in noises:
         taken = quotients(*(series(1e-3, noise=noise, seed=seed) for seed in (7, 8)))
-        learned = known.scatter_of([taken]).variance
+        learned = known.scatter_of(taken).variance
         assert learned == pytest.approx(2 * shift**2 + math.pi * noise**2 / TURNS, rel=0.35)
 
 
@@ -195,22 +195,6 @@ def test_spare_time_goes_where_one_more_pass_decides_most():
 def test_contests_without_an_interval_come_last():
     once = {"a": [series(1e-3, passes=1), series(1.5e-3, passes=1)], "b": [series(1e-3)]}
     assert paired.undecided(once) == {"a": 0.0}
-
-
-def test_levelled_samples_have_the_paired_ratio():
-    drift = wandering()
-    a, b = (series(s, drift=drift, noise=0.01, seed=i) for i, s in enumerate((1.3e-3, 1e-3)))
-    (above,), (below,), scatter = SURE.levelled([a], [b])
-    expected = SURE.ratio(a, b)
-    found = estimates.ratio(above, below, scatter)
-    assert found.low == pytest.approx(expected.low)
-    assert found.high == pytest.approx(expected.high)
-    assert estimates.median(below).estimate == pytest.approx(estimates.median(b.samples).estimate)
-
-
-def test_levelled_leaves_what_was_not_measured_in_turns():
-    a, b = series(1e-3, block=""), series(2e-3)
-    assert SURE.levelled([a], [b]) == ([a.samples], [b.samples], SURE.cells)
 
 
 def test_drift_between_blocks_is_divided_out_by_their_anchor():
