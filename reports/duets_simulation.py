@@ -175,26 +175,47 @@ def coverage(runs: int, passes: int, random: np.random.Generator) -> list[list[s
     return rows
 
 
-LEADS = (1.0, 1.01, 1.03, 1.05, 1.1, 1.2)
+SQUARES: Mapping[str, Mapping[str, float]] = {
+    "four equal": {"first": 1.0, "second": 1.0, "third": 1.0, "fourth": 1.0},
+    **{
+        f"next {lead:g}": {"first": 1.0, "second": lead, "third": 1.6, "fourth": 25.0}
+        for lead in (1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.1, 1.2)
+    },
+}
+"""What heads cost in a square of the map of the fastest."""
 
 
 def squares(runs: int, passes: int, random: np.random.Generator) -> list[list[str]]:
-    """What is said of a head's rival that takes so many times as long, beside three slower ones.
+    """What is said of such squares, without a noise floor beside the intervals.
 
-    Rows of: passes, true ratio, said to be slower, equal, undecided, faster.
+    Rows of: passes, square, one head, equal heads, undecided, wrong. It is wrong to call one head
+    the fastest that is not, or equal what differs by more.
     """
     rows = []
-    for lead in LEADS:
+    for square, costs in SQUARES.items():
         said: Counter[str] = Counter()
-        costs = {"fast": 1.0, "rival": lead, "a": 1.6, "b": 2.0, "c": 25.0}
         for _ in range(runs):
             contests = run(costs, passes, random)
             known = learned(contests)
-            for contest in contests:
-                said[known.compare(contest["rival"], contest["fast"], 0, 1 - 0.05 / 4)[1]] += 1
-        shares = (said[one] / said.total() for one in ("slower", "same", "ambiguous", "faster"))
-        rows.append([str(passes), f"{lead:g}", *(f"{share:.1%}" for share in shares)])
+            said.update(
+                _said(list(contest.values()), [*costs.values()], known) for contest in contests
+            )
+        shares = (said[one] / said.total() for one in ("one", "equal", "undecided", "wrong"))
+        rows.append([str(passes), square, *(f"{share:.1%}" for share in shares)])
     return rows
+
+
+def _said(contest: Sequence[Series], costs: Sequence[float], known: Known) -> str:
+    best, others = paired.standing(contest, known)
+    if any(one.change in paired.OPEN for one in others):
+        return "undecided"
+    equal = [best, *(one.place for one in others if one.change == "same")]
+    least = min(costs)
+    if len(equal) == 1:
+        return "one" if costs[best] == least and costs.count(least) == 1 else "wrong"
+    within = all(costs[place] <= least * (1 + paired.EQUAL) for place in equal)
+    missed = any(cost == least for place, cost in enumerate(costs) if place not in equal)
+    return "equal" if within and not missed else "wrong"
 
 
 def tables(
@@ -214,7 +235,7 @@ def tables(
                 [row for passes in (2, 3) for row in coverage(runs, passes, random)],
             ),
             table(
-                ["passes", "true ratio", "slower", "equal", "undecided", "faster"],
+                ["passes", "square", "one head", "equal heads", "undecided", "wrong"],
                 [row for passes in (2, 3, 6) for row in squares(few, passes, random)],
             ),
         ]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from reports.findings.joined import Cell
 from reports.stats import paired
-from reports.stats.estimates import Interval
+from reports.stats.estimates import Change, Interval
 from reports.stats.paired import Known, LocalFloor
 
 
@@ -66,22 +67,17 @@ def rank(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _fastest(group: Sequence[Cell], known: Known, floors: Sequence[LocalFloor]) -> Fastest:
-    group = rank(group)
-    best = group.pop(paired.fastest(group, known))
-    # All others are compared at once, so each comparison has to be that much surer (Bonferroni).
-    confidence = 1 - 0.05 / max(1, len(group))
-    margin = paired.margin(floors, best.seconds.estimate if best.seconds else 0.0)
-    compared = sorted(
-        ((other, *known.compare(other, best, margin, confidence)) for other in group),
-        key=lambda one: one[1].estimate,
-    )
+    place, others = paired.standing(group, known, partial(paired.margin, floors))
+    best = group[place]
+
+    def heads(*changes: Change) -> tuple[str, ...]:
+        return tuple(group[other.place].head for other in others if other.change in changes)
+
     return Fastest(
         classes=best.classes,
         batch=best.batch,
         head=best.head,
-        equals=tuple(other.head for other, _, change in compared if change == "same"),
-        rivals=tuple(
-            other.head for other, _, change in compared if change in ("ambiguous", "faster")
-        ),
-        lead=compared[0][1] if compared else None,
+        equals=heads("same"),
+        rivals=heads(*paired.OPEN),
+        lead=others[0].ratio if others else None,
     )

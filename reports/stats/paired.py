@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,8 +37,14 @@ from reports.stats.estimates import (
 Array = NDArray[np.float64]
 Name = TypeVar("Name", bound=Hashable)
 
+Floor = Callable[[float], float]
+"""From the seconds of a call to the noise floor of comparisons between such calls, a share."""
+
 EQUAL = 0.03
 """Costs within this share of each other count as equal: nobody chooses a head for less."""
+
+OPEN: tuple[Change, ...] = ("ambiguous", "faster")
+"""What a head may be beside the fastest where that is not decided."""
 
 LEAST = 1e-3 * np.sqrt(2.0) ** np.arange(11)
 """Standard deviations that passes may have beyond what turns explain: 0.1 to 3.2 %."""
@@ -149,23 +155,28 @@ class Known:
         return LogRatio(float(medians.mean()), error, degrees)
 
     def ratio(self, above: Timed, below: Timed, confidence: float = 0.95) -> Interval:
-        """The same at a confidence; for m comparisons at once 1 - 0.05 / m (Bonferroni)."""
+        """The same at a confidence."""
         return self.log_ratio(above, below).interval(confidence)
 
     def compare(
-        self, above: Timed, below: Timed, floor: float, confidence: float = 0.95
+        self, above: Timed, below: Timed, floor: float, rivals: int = 1
     ) -> tuple[Interval, Change]:
         """Their ratio, and how to read it: "same" is said of what was measured in turns alone.
+
+        Who is ahead of every rival is so of each, and no comparison has to be surer than the claim
+        (an intersection-union test: Berger, Technometrics 24, 1982). Cells that did not take turns
+        are compared more carefully, at 1 - 0.05 / rivals (Bonferroni).
 
         Args:
             above: is it slower or faster...
             below: ...than this?
             floor: the noise floor of such comparisons, a share.
-            confidence: of the interval.
+            rivals: how many are compared with the one below.
         """
-        change = self.ratio(above, below, confidence)
         if quotients(above, below):
+            change = self.ratio(above, below)
             return change, judge(change, floor)
+        change = self.ratio(above, below, 1 - 0.05 / rivals)
         found = estimates.judge(change, floor)
         return change, "ambiguous" if found == "same" else found
 
@@ -315,15 +326,35 @@ def _last(floors: Sequence[LocalFloor]) -> float:
     return floors[-1].margin if floors else 0.0
 
 
-def fastest(rivals: Sequence[Timed], known: Known) -> int:
-    """Which of several is the fastest, by place: ahead of the one with the smallest median too."""
-    first = min(rivals, key=lambda one: estimates.median(one.samples).estimate)
-    centres = [known.log_ratio(rival, first).centre for rival in rivals]
-    return int(np.argmin(centres))
+class Compared(NamedTuple):
+    """One that competes, by its place among all, beside the fastest: how many times as long."""
+
+    place: int
+    ratio: Interval
+    change: Change
+
+
+def standing(
+    contest: Sequence[Timed], known: Known, floor: Floor = lambda _: 0.0
+) -> tuple[int, list[Compared]]:
+    """The place of the fastest, and all others beside it, the next first.
+
+    The fastest is who is ahead in turns also of the one with the smallest median.
+    """
+    medians = [estimates.median(one.samples).estimate for one in contest]
+    first = contest[int(np.argmin(medians))]
+    best = int(np.argmin([known.log_ratio(one, first).centre for one in contest]))
+    apart = floor(medians[best])
+    others = [
+        Compared(place, *known.compare(one, contest[best], apart, len(contest) - 1))
+        for place, one in enumerate(contest)
+        if place != best
+    ]
+    return best, sorted(others, key=lambda one: one.ratio.estimate)
 
 
 def undecided(
-    contests: Mapping[Name, Sequence[Timed]], floor: Callable[[float], float] = lambda _: 0.0
+    contests: Mapping[Name, Sequence[Timed]], floor: Floor = lambda _: 0.0
 ) -> dict[Name, float]:
     """Where another pass decides most: contests that are still open, the most promising first.
 
@@ -334,7 +365,7 @@ def undecided(
 
     Args:
         contests: for each the cells that compete in it, without second halves of A/A pairs.
-        floor: seconds of a call -> the noise floor there, a share.
+        floor: see `Floor`.
     """
     cells = estimates.scatter(cell.samples for contest in contests.values() for cell in contest)
     known = learn(cells, contests.values())
@@ -347,24 +378,18 @@ def undecided(
     return dict(sorted(still.items(), key=lambda one: -one[1]))
 
 
-def _passes_needed(
-    contest: Sequence[Timed], known: Known, floor: Callable[[float], float]
-) -> float:
+def _passes_needed(contest: Sequence[Timed], known: Known, floor: Floor) -> float:
     """Passes that a contest still needs until it is decided; 0 where it is."""
-    first = fastest(contest, known)
-    best = contest[first]
-    apart = floor(estimates.median(best.samples).estimate)
-    confidence = 1 - 0.05 / (len(contest) - 1)
-    needed = 0.0
-    for rival in (*contest[:first], *contest[first + 1 :]):
-        ratio, change = known.compare(rival, best, apart, confidence)
-        if change == "ambiguous":
+    best, others = standing(contest, known, floor)
+    needed = [0.0]
+    for place, ratio, change in others:
+        if change in OPEN:
             centre = abs(math.log(ratio.estimate))
             way = max(centre, math.log1p(EQUAL) - centre)
             reach = math.log(ratio.high / ratio.estimate)
-            passes = min(len(rival.samples), len(best.samples))
-            needed = max(needed, passes * ((reach / way) ** 2 - 1), 1.0)
-    return needed
+            passes = min(len(contest[place].samples), len(contest[best].samples))
+            needed.append(max(1.0, passes * ((reach / way) ** 2 - 1)))
+    return max(needed)
 
 
 def without_drift(

@@ -172,7 +172,8 @@ def test_the_fastest_is_the_one_ahead_in_turns():
         [tuple(turns) for turns in slow],
     )
     assert estimates.median(rare.samples).estimate > estimates.median(often.samples).estimate
-    assert paired.fastest([often, rare], SURE) == 1
+    best, (other,) = paired.standing([often, rare], SURE)
+    assert (best, other.place, other.change) == (1, 0, "slower")
 
 
 def test_spare_time_goes_where_one_more_pass_decides_most():
