@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 
 from reports import units
@@ -36,17 +37,22 @@ def _fastest(findings: Findings, phase: str) -> str:
     row = [f for f in findings.fastest(phase) if f.batch == findings.batch]
     if not row:
         return ""
-    parts = [f"{label} {_span(list(stretch), row)}" for label, stretch in groupby(row, key=_label)]
+    label = partial(_label, may_be_equal=findings.in_turns)
+    parts = [f"{name} {_span(list(stretch), row)}" for name, stretch in groupby(row, key=label)]
     return f"{PHASE_NAMES[phase]}, batch {findings.batch}: {', '.join(parts)}."
 
 
-def _label(found: Fastest) -> str:
+def _label(found: Fastest, may_be_equal: bool) -> str:
     """The fastest head, those equal to it, or two between which the noise does not decide."""
     candidates = sorted((found.head, *found.equals, *found.rivals))
     if found.decided and found.equals:
         *some, last = candidates
         return f"{', '.join(some)} or {last} (equal {WITHIN})"
-    return " or ".join(candidates) if len(candidates) <= 2 else "too close to call"
+    if len(candidates) > 2:
+        return "too close to call"
+    # Where heads may be equal too, it has to be said which of both is meant.
+    open_ = " (undecided)" if found.rivals and may_be_equal else ""
+    return " or ".join(candidates) + open_
 
 
 def squares(findings: Findings, phase: str) -> str:
@@ -78,8 +84,9 @@ def _lead(findings: Findings) -> str:
     ranked = rank(findings.alone_at("train", findings.batch, findings.reference))
     if len(ranked) < 2:
         return ""
-    first = ranked[0]
-    other = next((cell for cell in ranked[1:] if cell.head == "softmax"), ranked[-1])
+    place, _ = paired.standing(ranked, findings.known)
+    first = ranked.pop(place)
+    other = next((cell for cell in ranked if cell.head == "softmax"), ranked[-1])
     margin = paired.margin(findings.floors, first.seconds.estimate if first.seconds else 0.0)
     times, change = findings.known.compare(other, first, margin)
     taken = [f"{c.head} {units.seconds(c.seconds.estimate)}" for c in (first, other) if c.seconds]
