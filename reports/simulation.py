@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import terminal
+from reports import duets_simulation, terminal
 from reports.arguments import MOST_SEED, Parser, whole
 from reports.compare import THRESHOLD, Measured, compare
 from reports.families import DESIGNS, FAMILIES, KINDS, NEAR, Outcome, measure, outcome
@@ -435,6 +435,7 @@ def main() -> int:
     print(comparisons(max(1, options.curves // 20), options.seed))
     print(held_out([str(run.parent) for run in sorted(REFERENCE.glob("*/journal.jsonl"))]))
     print(crossovers(options.curves * 5, options.seed))
+    print(duets_simulation.tables(max(1, options.curves // 10), options.seed, table))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -11,8 +12,9 @@ import pandas as pd
 
 from reports import results
 from reports.results import CELL, MEMORY, PHASES, SCOPES, STATES, Run
-from reports.stats import estimates
-from reports.stats.estimates import Interval, NoiseFloor, Scatter
+from reports.stats import estimates, paired
+from reports.stats.estimates import Interval, Scatter
+from reports.stats.paired import Known
 
 USUAL_BATCH = 128
 """The batch size that figures and verdicts speak of where it was measured: small enough for a
@@ -25,9 +27,12 @@ part. Of a run with more, so many are judged, and the page says so."""
 
 TIMES = (
     *("seconds", "multiply_adds", "bytes"),
-    *("block", "turns", "minor_faults", "system_seconds"),
+    *("pass", "block", "turns", "minor_faults", "system_seconds"),
 )
 """What is joined of a time, pass by pass."""
+
+ANCHOR = "anchor_seconds"
+"""Joined likewise, of runs whose blocks share a cell."""
 
 SIZES = ("classes", "batch", "features", "threads")
 """Axes of a grid on which a part of the values tells of the others."""
@@ -55,6 +60,7 @@ class Cell(results.Cell):
     Attributes:
         head: with its options, as in a call: another head than the one without them.
         samples: seconds, one array of rounds per pass; empty where only memory was measured.
+        passes: of each, its number.
         seconds: the median and its 95 % interval, None without samples.
         multiply_adds: counted from the head's formulas for this batch; None in-model.
         bytes: counted likewise.
@@ -62,6 +68,8 @@ class Cell(results.Cell):
         sessions: of the run, that measured it.
         blocks: of each pass, the block that measured it; empty for one measured by itself.
         turns: of each pass, the turn of every round in its block; empty likewise.
+        anchors: of each pass, seconds in the same block of the one cell that all blocks share;
+            empty where not every pass has them.
         minor_faults: pages that a call had to be given anew, the mean over passes; None if unknown.
         system_seconds: of a call, spent in the operating system; None likewise.
     """
@@ -72,8 +80,10 @@ class Cell(results.Cell):
     bytes: int | None = None
     memory: Memory | None = None
     sessions: tuple[int, ...] = (1,)
+    passes: tuple[int, ...] = ()
     blocks: tuple[str, ...] = ()
     turns: tuple[tuple[int, ...], ...] = ()
+    anchors: tuple[tuple[float, ...], ...] = ()
     minor_faults: float | None = None
     system_seconds: float | None = None
 
@@ -114,8 +124,11 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     cells: dict[Any, Cell] = {}
     measured = (*run.heads, *run.pipelines)
     times = run.times.sort_values("pass", kind="stable")
-    for place, passes in _by_cell(times, *TIMES, "session").items():
-        samples, work, moved, blocks, turns, faults, system, sessions = zip(*passes, strict=True)
+    anchored = (ANCHOR,) if ANCHOR in times else ()
+    for place, rows in _by_cell(times, *TIMES, "session", *anchored).items():
+        samples, work, moved, passes, blocks, turns, faults, system, sessions, *anchors = zip(
+            *rows, strict=True
+        )
         cells[place] = replace(
             _empty(place),
             samples=samples,
@@ -123,13 +136,15 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             multiply_adds=_whole(work[-1]),
             bytes=_whole(moved[-1]),
             sessions=_sessions(sessions),
+            passes=passes,
             blocks=blocks,
             turns=turns,
+            anchors=anchors[0] if anchors and all(anchors[0]) else (),
             minor_faults=_mean(faults),
             system_seconds=_mean(system),
         )
-    for place, passes in _by_cell(run.memory, *MEMORY, "session").items():
-        *figures, sessions = zip(*passes, strict=True)
+    for place, rows in _by_cell(run.memory, *MEMORY, "session").items():
+        *figures, sessions = zip(*rows, strict=True)
         timed = cells.get(place)
         cells[place] = replace(
             timed or _empty(place),
@@ -264,16 +279,23 @@ def scatter(run: Run) -> Scatter:
     return estimates.scatter(tuple(seconds for (seconds,) in passes) for passes in groups)
 
 
-def noise_floor(cells: Sequence[Cell], known: Scatter) -> NoiseFloor:
-    """The smallest difference that this run can claim, from its A/A pairs."""
+def learn(cells: Iterable[Cell], known: Scatter) -> Known:
+    """How much passes of pairs differ, beside those of cells: from all that competed in turns."""
+    contests: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if any(cell.blocks):
+            contests[_place(cell, "head", "options", "replica")].append(cell)
+    return paired.learn(known, contests.values())
 
-    def place(cell: Cell) -> tuple[Any, ...]:
-        return tuple(getattr(cell, field) for field in CELL if field != "replica")
 
-    second = {place(cell): cell for cell in cells if cell.replica == 1 and cell.samples}
-    pairs = [
-        (cell.samples, second[place(cell)].samples)
-        for cell in cells
-        if cell.replica == 0 and cell.samples and place(cell) in second
-    ]
-    return estimates.noise_floor(pairs, known)
+def same(cells: Iterable[Cell]) -> list[tuple[Cell, Cell]]:
+    """The A/A pairs: cells that were timed as if they were two."""
+    halves: dict[tuple[Any, ...], dict[int, Cell]] = defaultdict(dict)
+    for cell in cells:
+        if cell.samples:
+            halves[_place(cell, "replica")][cell.replica] = cell
+    return [(half[0], half[1]) for half in halves.values() if {0, 1} <= half.keys()]
+
+
+def _place(cell: Cell, *but: str) -> tuple[Any, ...]:
+    return tuple(getattr(cell, field) for field in CELL if field not in but)

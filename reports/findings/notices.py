@@ -92,11 +92,15 @@ def notices(findings: Findings) -> tuple[Notice, ...]:
                 "believe ratios rather than seconds; let it cool down and measure again.",
             )
         )
-    if findings.margin > NOISY:
+    noisiest = max(findings.floors, key=lambda floor: floor.margin, default=None)
+    if noisiest and noisiest.margin > NOISY:
+        among = "the same cell"
+        if len(findings.floors) > 1:
+            among = f"of cells that take {' to '.join(map(units.seconds, noisiest.seconds))}, one"
         found.append(
             Notice(
                 "A noisy machine",
-                f"the same cell measured twice differed by up to {_apart(findings.margin)}. "
+                f"{among} measured twice differed by up to {_apart(noisiest.margin)}. "
                 "Smaller differences are not claimed, so that much stays undecided.",
             )
         )

@@ -72,11 +72,13 @@ class NoiseFloor:
     """What A/A pairs (one cell measured as if it were two) say about the smallest real difference.
 
     Attributes:
-        difference: the relative difference, a share, that 95 % of the A/A comparisons stay below.
+        typical: the relative difference, a share, that half of the A/A comparisons stay below.
+        difference: that which 95 % of them stay below.
         comparisons: number of A/A comparisons.
         significant: how many of them were called different, wrongly.
     """
 
+    typical: Interval
     difference: Interval
     comparisons: int
     significant: int
@@ -321,17 +323,20 @@ def drift(cells: Iterable[Passes]) -> Interval:
     return Interval(math.exp(middle.low), math.exp(middle.estimate), math.exp(middle.high))
 
 
-def noise_floor(pairs: Iterable[tuple[Passes, Passes]], known: Scatter | None = None) -> NoiseFloor:
+def noise_floor(changes: Sequence[Interval]) -> NoiseFloor:
     """The noise floor from A/A pairs: smaller differences than `.difference` are not to be claimed.
 
-    The interval of the quantile is distribution-free (order statistics); with fewer than about 60
-    pairs its upper end is the largest difference seen.
+    The intervals of the quantiles are distribution-free (order statistics); with fewer than about
+    60 pairs the upper end of `.difference` is the largest difference seen.
+
+    Args:
+        changes: the `ratio` of the two halves of each pair.
     """
-    changes = [ratio(first, second, known) for first, second in pairs]
     if not changes:
-        return NoiseFloor(Interval(0.0, 0.0, math.inf), 0, 0)
+        return NoiseFloor(Interval(0.0, 0.0, math.inf), Interval(0.0, 0.0, math.inf), 0, 0)
     sizes = np.sort(np.expm1(np.abs(np.log([change.estimate for change in changes]))))
     return NoiseFloor(
+        typical=_order_interval(sizes, 0.95),
         difference=_order_interval(sizes, 0.95, share=0.95),
         comparisons=len(changes),
         significant=sum(1 not in change for change in changes),

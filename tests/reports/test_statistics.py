@@ -116,7 +116,7 @@ def test_at_most_a_twentieth_of_equal_cells_are_called_different(learned):
         for drift in random.uniform(0.02, 0.05, 1500)
     ]
     known = scatter(samples for pair in pairs for samples in pair) if learned else None
-    floor = noise_floor(pairs, known)
+    floor = noise_floor([ratio(*pair, known) for pair in pairs])
     assert floor.comparisons == 1500
     assert floor.significant <= stats.binom.ppf(0.99, 1500, 0.05)
 
@@ -127,7 +127,7 @@ def test_noise_floor_is_the_difference_that_95_percent_of_equal_cells_stay_below
         (cell(random, drift=0.03, noise=0), cell(random, drift=0.03, noise=0)) for _ in range(3000)
     ]
     expected = math.expm1(1.96 * 0.03 * math.sqrt(2 / 3))
-    floor = noise_floor(pairs)
+    floor = noise_floor([ratio(*pair) for pair in pairs])
     assert floor.difference.estimate == pytest.approx(expected, rel=0.08)
     assert expected in floor.difference
 

@@ -17,6 +17,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
         "answers": answer.sentences(findings),
         "holds": workloads.holds(findings.alone),
         "maps": _maps(findings),
+        "within": answer.WITHIN,
     }
 
 
@@ -32,6 +33,7 @@ def _maps(findings: Findings) -> list[dict[str, Any]]:
                     "batches": sorted({batch for _, batch in cells}),
                     "rows": sorted({classes for classes, _ in cells}),
                     "cells": cells,
+                    "squares": answer.squares(findings, phase) if findings.in_turns else "",
                 }
             )
     return maps
