@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from functools import partial
+
 from bench.cells import Visit
 from bench.items import for_each
-from bench.measure import memory, tracing
+from bench.measure import device, l2, memory, tracing
 from bench.measure.stopwatch import Stopwatch
 from bench.session import Session
 from reports.results import Cell
@@ -28,6 +31,19 @@ def test_time(session: Session, stopwatch: Stopwatch, visit: Visit) -> None:
             "bytes": cost and cost.bytes,
             "others_busy": stretch.others_busy,
         }
+
+
+@for_each("visit", lambda todo: todo.left("device"))
+def test_device(session: Session, visit: Visit) -> None:
+    """Seconds of one cell on a GPU's own clock, and on the host's."""
+    with session.entry("device", visit) as figures:
+        workload = session.subject.module_of(visit.cell)
+        with session.logbook.watching() as stretch:
+            clocks = device.measure(
+                partial(workload.repeatable, visit.cell.phase), l2.of_current_device()
+            )
+            stretch.inside_seconds = clocks.inside_seconds
+        figures |= asdict(clocks)
 
 
 @for_each("visit", lambda todo: todo.left("memory"))

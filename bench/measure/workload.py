@@ -150,6 +150,19 @@ class Workload:
             case "predict":
                 return self.predict
 
+    def repeatable(self, phase: Phase) -> Call:
+        """What does `phase` again and again with nothing in between, as a captured graph has to.
+
+        A backward keeps its graph; its kernels are those of one that does not.
+        """
+        if phase != "backward":
+            return self.prepare(phase)
+        self.module.train()
+        self.clear()
+        loss = self.loss()
+        wanted = [*self.parameters, *([self.input] if self.input.requires_grad else [])]
+        return lambda: torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+
 
 def acquaint(cell: Cell) -> None:
     """Train and predict with a small twin of `cell`, the first time its head comes up.
