@@ -36,7 +36,7 @@ class L2:
     load_seconds: float
     spoiler: Tensor
 
-    SPOILED_BY: ClassVar[str] = "BitwiseNot"
+    SPOILED_BY: ClassVar[str] = "bitwise_not"
     """In the name of the kernel that `spoil` launches, and of no kernel of a head."""
 
     def spoil(self) -> None:
