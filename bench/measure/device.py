@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.machine.clock import CudaInstant
 from bench.measure.l2 import L2
+from bench.measure.timing import ClockError
 
 Call = Callable[[], object]
 
@@ -166,6 +167,8 @@ def _kernels(call: Call, cache: L2) -> list[list[float]]:
             calls.append([])
         elif calls:
             calls[-1].append(1e-9 * event.duration_ns())
+    if len(calls) != PROFILED:
+        raise ClockError(f"the profiler saw {len(calls)} calls, where {PROFILED} were made")
     return calls
 
 
