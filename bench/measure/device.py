@@ -69,6 +69,30 @@ def measure(prepare: Callable[[], Call], cache: L2, budget: float = BUDGET) -> C
         cache: of the GPU; emptied before every call, as a network would between two.
         budget: seconds for either clock.
     """
+    call = prepare()
+    for _ in range(WARM_UP):
+        call()
+    torch.cuda.synchronize()
+    kernels = _kernels(call, cache)
+    host = list(_host_seconds(call, budget))
+    graphs, why_not = capture(prepare)
+    per_call = [sum(seconds) for seconds in kernels]
+    return Clocks(
+        device_seconds=_replayed(graphs, cache, budget) if graphs else per_call,
+        host_seconds=host,
+        kernel_seconds=statistics.median(per_call),
+        launches=round(statistics.median(map(len, kernels))),
+        captured=bool(graphs),
+        why_not=why_not,
+    )
+
+
+def capture(prepare: Callable[[], Call]) -> tuple[list[torch.cuda.CUDAGraph], str]:
+    """Graphs of a call, one for each of its next batches, or why there are none, in a line.
+
+    Args:
+        prepare: gives the call, see `measure`.
+    """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -76,24 +100,13 @@ def measure(prepare: Callable[[], Call], cache: L2, budget: float = BUDGET) -> C
         for _ in range(WARM_UP):
             call()
         torch.cuda.synchronize()
-        kernels = _kernels(call, cache)
-        host = list(_host_seconds(call, budget))
         why_not = _why_not(call)
-    per_call = [sum(seconds) for seconds in kernels]
-    seconds: list[float] = []
-    if not why_not:
-        try:
-            seconds = _replayed(list(_graphs(call, stream)), cache, budget)
-        except RuntimeError as error:
-            why_not = _one_line(error)
-    return Clocks(
-        device_seconds=seconds or per_call,
-        host_seconds=host,
-        kernel_seconds=statistics.median(per_call),
-        launches=round(statistics.median(map(len, kernels))),
-        captured=bool(seconds),
-        why_not=why_not,
-    )
+    if why_not:
+        return [], why_not
+    try:
+        return list(_graphs(call, stream)), ""
+    except RuntimeError as error:
+        return [], _one_line(error)
 
 
 def _why_not(call: Call) -> str:
