@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from functools import partial
+
 from bench import blocks
 from bench.cells import Block, Visit
 from bench.items import for_each
-from bench.measure import memory, tracing
+from bench.measure import device, l2, memory, tracing
 from bench.measure.stopwatch import Stopwatch
 from bench.session import Session
 from reports.results import Cell
@@ -15,6 +18,18 @@ from reports.results import Cell
 def test_time(session: Session, stopwatch: Stopwatch, block: Block) -> None:
     """Seconds per call of cells that compete."""
     blocks.measure(session, stopwatch, block)
+
+
+@for_each("visit", lambda todo: todo.left("device"))
+def test_device(session: Session, visit: Visit) -> None:
+    """Seconds of one cell on a GPU's own clock, and on the host's."""
+    with session.entry("device", visit) as figures:
+        workload, cell = session.subjects.module_of(visit.cell), visit.cell
+        call = partial(workload.repeatable, cell.phase, cell.state)
+        with session.logbook.watching() as stretch:
+            clocks = device.measure(call, l2.of_current_device())
+            stretch.inside_seconds = clocks.inside_seconds
+        figures |= asdict(clocks)
 
 
 @for_each("visit", lambda todo: todo.left("memory"))

@@ -17,8 +17,11 @@ from models.data import Dataset
 from models.tinyvgg import TinyVGG
 from reports.results import Cell, Entry, Kind, RunFolder, Scope
 
-Measured = Literal["time", "memory", "split", "search", "pipeline"]
+Measured = Literal["time", "device", "memory", "split", "search", "pipeline"]
 """What is measured, a line in the journal for every visit; races are a search there."""
+
+DEVICE_PASSES = 2
+"""A GPU's own clock differs little from pass to pass."""
 
 PIPELINE_BATCH = 32
 """The published study's."""
@@ -61,6 +64,11 @@ class Todo:
         match what:
             case "time":
                 return [visit for block in self._blocks() for visit in block.visits]
+            case "device":
+                if self._plan.device == "cpu":
+                    return []
+                ours = [cell for cell in self._grid if not peers.trainer(cell.head)]
+                return list(itinerary(ours, min(DEVICE_PASSES, sweep.passes), seed))
             case "memory":
                 # Of what a library allocates for itself, torch's allocator knows nothing.
                 unique = [c for c in self._grid if c.replica == 0 and not peers.trainer(c.head)]

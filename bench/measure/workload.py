@@ -14,7 +14,7 @@ import heads
 from bench import peers
 from bench.measure import l2, labels, optimizers, planting, precision
 from bench.measure.duet import Rival
-from bench.measure.timing import Timed
+from bench.measure.timing import Call, Timed
 from heads import Cost, Head, Phase
 from models import tinyvgg
 from reports.results import Cell
@@ -199,6 +199,20 @@ class Workload:
                 planted = self.planted(state)
                 seen = planted.batch(self._cell.batch) if planted else None
                 return Timed(lambda: self.predict(seen))
+
+    def repeatable(self, phase: Phase, state: State = "untrained") -> Call:
+        """What does `phase` again and again with nothing in between, as a captured graph has to.
+
+        A backward keeps its graph; its kernels are those of one that does not.
+        """
+        if phase != "backward":
+            return self.prepare(phase, state).call
+        self.precision.entered()
+        self.module.train()
+        self.clear()
+        loss = self.loss()
+        wanted = [*self.parameters, *([self.input] if self.input.requires_grad else [])]
+        return lambda: torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
 
 
 def why_not(cell: Cell) -> str:

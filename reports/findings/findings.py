@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from reports.findings import joined
+from reports.findings.clocks import Clock, by, clocks
 from reports.findings.fastest import Fastest, fastest
 from reports.findings.growth import Growth, allowance, growths
 from reports.findings.joined import Cell, Memory, Setting
@@ -62,6 +63,7 @@ class Findings:
         in_model: setting of TinyVGG with each head.
         batch: the batch size that figures and verdicts speak of.
         measured: cells that the run has; more than `cells` holds where those are a summary.
+        clock: that the times were read from.
     """
 
     run: Run
@@ -71,6 +73,7 @@ class Findings:
     in_model: Setting | None
     batch: int
     measured: int
+    clock: Clock = "loop"
 
     @property
     def summarised(self) -> bool:
@@ -248,9 +251,18 @@ def by_head(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     return groups
 
 
-def find(run: Run) -> Findings:
-    """Look at a run; of one with very many cells, at a coarser grid: see `joined.summary`."""
-    run, measured = joined.summary(run)
+def find(run: Run, clock: Clock | None = None) -> Findings:
+    """Look at a run; of one with very many cells, at a coarser grid: see `joined.summary`.
+
+    Args:
+        run: as read.
+        clock: to read times from; where None, the device's if it was measured.
+
+    Raises:
+        ValueError: the run has no such clock.
+    """
+    clock = clock or clocks(run)[0]
+    run, measured = joined.summary(by(run, clock))
     scatter = joined.scatter(run)
     cells = joined.join(run, scatter)
     alone = joined.usual_setting(cells, "isolated")
@@ -262,4 +274,5 @@ def find(run: Run) -> Findings:
         in_model=joined.usual_setting(cells, "in-model"),
         batch=joined.usual_batch(c for c in cells if alone is None or alone.holds(c)),
         measured=measured,
+        clock=clock,
     )

@@ -27,11 +27,12 @@ from reports.results.fields import (
     numbers,
     one,
     optional,
+    seconds,
     text,
 )
 from reports.results.files import Reader, append_line
 
-Kind = Literal["time", "memory", "split", "search"]
+Kind = Literal["time", "device", "memory", "split", "search"]
 Status = Literal["measured", "skipped", "out-of-memory", "failed"]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -114,6 +115,33 @@ class Time(Record):
         return bool(np.median(self.seconds) < SHORTEST)
 
 
+@dataclass(frozen=True, eq=False)
+class Device(Record):
+    """A GPU's two clocks: what a call occupies of the device, and what issuing it costs the host.
+
+    Attributes:
+        device_seconds: one per round, of a captured graph's replay, or of one call's kernels
+            together where it could not be captured: (rounds,).
+        host_seconds: one per call, until it returns: (calls,).
+        kernel_seconds: of one call's kernels together, the median, for comparison.
+        launches: kernels, copies and fills of a call.
+        captured: whether a graph was.
+        why_not: one line, empty where it was.
+    """
+
+    device_seconds: np.ndarray = field(metadata=checked(durations))
+    host_seconds: np.ndarray = field(metadata=checked(durations))
+    kernel_seconds: float = field(metadata=checked(seconds))
+    launches: int = field(metadata=checked(count))
+    captured: bool = field(metadata=checked(flag))
+    why_not: str = field(metadata=checked(text))
+
+    @property
+    def too_short(self) -> bool:
+        """Whether the clock was too coarse to see it."""
+        return bool(np.median(self.device_seconds) < SHORTEST)
+
+
 @dataclass(frozen=True)
 class Memory(Record):
     """Bytes of one phase (`peak`, above the baseline before it) and of what the module keeps."""
@@ -187,10 +215,11 @@ class Search(Record):
         return any(np.min(taken) < SHORTEST for race in races for taken in race.seconds.values())
 
 
-Figures = Time | Memory | Split | Search
+Figures = Time | Device | Memory | Split | Search
 
 KINDS: Mapping[Kind, type[Figures]] = {
     "time": Time,
+    "device": Device,
     "memory": Memory,
     "split": Split,
     "search": Search,

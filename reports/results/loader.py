@@ -35,6 +35,7 @@ class Run:
         facts: `run.json`, or empty where it could not be read.
         times: one row per cell and pass: the columns of `CELL`, pass, session, and the fields of
             `journal.Time`; counts that are null are NaN.
+        clocks: likewise, with those of `journal.Device`; empty but for a run on a GPU.
         memory: likewise, with those of `journal.Memory`.
         splits: likewise, with those of `journal.Split`.
         searches: likewise, with those of `journal.Search`.
@@ -50,6 +51,7 @@ class Run:
     folder: Path
     facts: Mapping[str, Any]
     times: pd.DataFrame
+    clocks: pd.DataFrame
     memory: pd.DataFrame
     splits: pd.DataFrame
     searches: pd.DataFrame
@@ -106,6 +108,7 @@ def load(folder: Path) -> Run:
         folder=reader.folder,
         facts=facts,
         times=_measured(entries, "time"),
+        clocks=_measured(entries, "device"),
         memory=_measured(entries, "memory"),
         splits=_measured(entries, "split"),
         searches=_measured(entries, "search"),
