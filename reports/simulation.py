@@ -15,7 +15,7 @@ import math
 import platform
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,18 @@ from numpy.typing import NDArray
 from reports import terminal
 from reports.arguments import MOST_SEED, Parser, whole
 from reports.compare import THRESHOLD, Measured, compare
-from reports.families import DESIGNS, FAMILIES, KINDS, NEAR, Outcome, measure, outcome
+from reports.families import (
+    DESIGNS,
+    FAMILIES,
+    HELD_OUT,
+    KINDS,
+    NEAR,
+    Outcome,
+    any_sizes,
+    measure,
+    measure_anyhow,
+    outcome,
+)
 from reports.findings.claims import NOTHING, check, exponent, judge_growth
 from reports.findings.findings import find
 from reports.findings.growth import Growth, Order, rank
@@ -125,9 +136,14 @@ class Judged(NamedTuple):
 def judge(family: str, index: int, seed: int) -> Judged:
     """Draw curve `index` of a family, measure it and judge it by every rule."""
     random = np.random.default_rng([seed, index, *family.encode()])
-    n = list(DESIGNS.values())[index % len(DESIGNS)]
-    truth = FAMILIES[family](n, random)
-    samples = measure(truth.values, KINDS[random.integers(len(KINDS))], random)
+    if family in HELD_OUT:
+        n = any_sizes(random)
+        truth = HELD_OUT[family](n, random)
+        samples = measure_anyhow(truth.values, random)
+    else:
+        n = list(DESIGNS.values())[index % len(DESIGNS)]
+        truth = FAMILIES[family](n, random)
+        samples = measure(truth.values, KINDS[random.integers(len(KINDS))], random)
     verdict = classify(n, samples)
     medians = np.array([np.median(taken) for taken in samples])
     said = {HEADBENCH: verdict.model, "google/benchmark": google_benchmark(n, medians)}
@@ -157,14 +173,14 @@ def _false(truth: str, counted: str, at_most: bool) -> bool:
     return (beyond if at_most else abs(beyond)) > NEAR
 
 
-def verdicts(count: int, seed: int) -> str:
+def verdicts(count: int, seed: int, families: Collection[str] = FAMILIES) -> str:
     """The tables of verdicts on `count` curves of each family."""
-    tasks = [(family, index, seed) for family in FAMILIES for index in range(count)]
+    tasks = [(family, index, seed) for family in families for index in range(count)]
     with ProcessPoolExecutor() as pool:
         judged = list(pool.map(judge, *zip(*tasks, strict=True), chunksize=max(1, count // 4)))
     rules = list(dict.fromkeys(rule for one in judged for rule in one.outcomes))
     rows = []
-    for family in (*FAMILIES, ALL):
+    for family in (*families, ALL):
         own = [one for one in judged if family in (one.family, ALL)]
         rows.append([family, *(_shares([one.outcomes.get(rule) for one in own]) for rule in rules)])
     return (
@@ -175,7 +191,7 @@ def verdicts(count: int, seed: int) -> str:
             ["truth", "exponent covered by its 95 % interval"],
             [
                 [family, f"{np.mean([one.covered for one in judged if one.family == family]):.1%}"]
-                for family in FAMILIES
+                for family in families
                 if math.isfinite(KNOWN.get(_truth(judged, family), math.nan))
             ],
         )
@@ -431,6 +447,7 @@ def main() -> int:
     )
     print(f"{options.curves} curves of each family, seed {options.seed}\n")
     print(verdicts(options.curves, options.seed))
+    print("Held out: " + verdicts(options.curves, options.seed, HELD_OUT))
     print(intervals(max(1, options.curves // 10), options.seed))
     print(comparisons(max(1, options.curves // 20), options.seed))
     print(held_out([str(run.parent) for run in sorted(REFERENCE.glob("*/journal.jsonl"))]))
