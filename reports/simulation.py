@@ -329,6 +329,50 @@ def held_out(names: Sequence[str]) -> str:
     return table(["passes left out, run", "within", "of quiet cells", "of noisy cells"], rows)
 
 
+QUANTILES = (0.5, 0.75, 0.9)
+"""Cells are told apart by how noisy they truly are: the quiet half, and the noisiest tenth."""
+
+
+def noisy_cells(names: Sequence[str], count: int, seed: int) -> str:
+    """What 95 % intervals cover where every cell has the noise of one of a kept run's cells.
+
+    The truth is known, the scatter of each cell is that which its real twin was seen to have.
+    """
+    random = np.random.default_rng(seed)
+    rows = []
+    for name in names:
+        cells = find(load(locate(name, Path("results")))).cells
+        logs = [np.log([np.median(p) for p in c.samples]) for c in cells if len(c.samples) > 1]
+        noise = np.array([medians.std(ddof=1) for medians in logs])
+        if noise.size < estimates.MANY:
+            continue
+        kinds = np.digitize(noise, np.quantile(noise, QUANTILES))
+        for passes in (2, 3):
+            held = [_held(noise, passes, random) for _ in range(max(1, count // noise.size))]
+            covers, widths = (np.array(values) for values in zip(*held, strict=True))
+            groups = (kinds >= 0, *(kinds == kind for kind in range(len(QUANTILES) + 1)))
+            rows.append(
+                [f"{Path(name).name}, {passes} passes"]
+                + [f"{covers[:, g].mean():.1%} ±{np.median(widths[:, g]):.1%}" for g in groups]
+            )
+    head = ["covers, half-width", "all", "quiet half", "next quarter", "next", "noisiest tenth"]
+    return table(head, rows)
+
+
+def _held(noise: Array, passes: int, random: np.random.Generator) -> tuple[Array, Array]:
+    """For each cell of such noise whether its interval holds the truth, and its half-width."""
+    cells = [
+        [np.array([math.exp(noisy * random.standard_normal())]) for _ in range(passes)]
+        for noisy in noise
+    ]
+    known = estimates.scatter(cells)
+    found = [estimates.median(cell, known) for cell in cells]
+    return (
+        np.array([1 in interval for interval in found]),
+        np.array([math.log(interval.high / interval.estimate) for interval in found]),
+    )
+
+
 GRIDS = {
     "15 sizes, 4.2 decades": SIZES,
     "9 sizes, default": DESIGNS["9 sizes, default"],
@@ -450,7 +494,9 @@ def main() -> int:
     print("Held out: " + verdicts(options.curves, options.seed, HELD_OUT))
     print(intervals(max(1, options.curves // 10), options.seed))
     print(comparisons(max(1, options.curves // 20), options.seed))
-    print(held_out([str(run.parent) for run in sorted(REFERENCE.glob("*/journal.jsonl"))]))
+    kept = [str(run.parent) for run in sorted(REFERENCE.glob("*/journal.jsonl"))]
+    print(noisy_cells(kept, options.curves * 50, options.seed))
+    print(held_out(kept))
     print(crossovers(options.curves * 5, options.seed))
     return 0
 

@@ -41,9 +41,9 @@ SMALL: Final = 0.3
 HIDDEN: Final = 0.5
 """Growth that noise may hide before "O(1)" would say more than the data do."""
 
-DRIFT: Final = 0.07
-"""Error of one size's value that a quiet shared machine leaves: what a curve may miss its points
-by."""
+MISFIT: Final = 0.25
+"""What a curve misses its points by, on average, where it describes nothing. That noise explains it
+is no excuse: more noise must never be a reason to name a growth."""
 
 FEWEST_SIZES: Final = 5
 FEWEST_LEFT: Final = 3
@@ -108,62 +108,36 @@ def classify(
         return _zero()
     if exact := _exactly(n, rounds):
         return exact
-    y, scatter = typical(rounds)
-    fits, allowed = _fitted(n, y, scatter, expected, step)
+    fits = best_fits(n, typical(rounds), expected, step)
     masses = fits.masses
     flat = max(masses, key=lambda model: masses[model]) == MODELS[0]
     exponent = _slope(fits.n, fits.y, FLAT) if flat else fits.exponent()
-    model, reason = _verdict(fits, exponent, allowed, expected, step)
+    model, reason = _verdict(fits, exponent, expected, step)
     if model in NAMES.values():
         # Exponents between those tried are interpolated: that of what is named is there for sure.
         [power] = [power for power, name in NAMES.items() if name == model]
         ends = min(exponent.low, power), max(exponent.high, power)
         exponent = Interval(ends[0], exponent.estimate, ends[1])
-    since = float(fits.n[0])
-    judged = n[n >= since]
-    if model != "inconclusive" and judged.size < n.size:
-        reason += f", judged from {since:,.0f} on: no curve fits what is smaller as well"
     return Verdict(
         model=model,
         probabilities=MappingProxyType(masses),
         exponent=exponent,
         curve=fits.curve(flat, np.random.default_rng(seed)),
         reason=reason,
-        set_aside=tuple(sorted(set(judged.tolist()) - set(fits.n.tolist()))),
+        set_aside=tuple(sorted(set(n.tolist()) - set(fits.n.tolist()))),
         warning=_warning(fits) if model not in ("inconclusive", MODELS[0]) else "",
     )
 
 
-def _fitted(
-    n: Array, y: Array, scatter: float, expected: Sequence[str], step: float
-) -> tuple[Fits, float]:
-    """The fits to all sizes, or to the larger ones where only they are fitted; and what is allowed.
-
-    How a cost grows is a statement about large sizes: up to half of them, the small ones, may
-    belong to something else, as in the counts. Where nothing fits, the fits to all.
-    """
-    every: tuple[Fits, float] | None = None
-    for first in range(min(n.size // 2, n.size - FEWEST_SIZES) + 1):
-        fits = best_fits(n[first:], y[first:], expected, step)
-        degrees = max(1, fits.n.size - 3)
-        allowed = math.hypot(DRIFT, scatter) * math.sqrt(stats.chi2.isf(0.001, degrees) / degrees)
-        if fits.error <= allowed:
-            return fits, allowed
-        every = every or (fits, allowed)
-    assert every is not None
-    return every
-
-
 def _verdict(
-    fits: Fits, exponent: Interval, allowed: float, expected: Sequence[str], step: float
+    fits: Fits, exponent: Interval, expected: Sequence[str], step: float
 ) -> tuple[str, str]:
     """The model and what supports it, or "inconclusive" and why."""
     masses, n = fits.masses, fits.n
     best = max(masses, key=lambda model: masses[model])
-    if fits.error > allowed:
+    if fits.error > MISFIT:
         return "inconclusive", (
-            f"no model fits: the best, {fits.name}, misses the points by {fits.error:.0%}, "
-            f"where noise explains {allowed:.0%}"
+            f"no model fits: the best, {fits.name}, misses the points by {fits.error:.0%}"
         )
     drifting = 1 - sum(masses.values())
     if best == MODELS[0] and masses[best] + drifting >= CONFIDENT:

@@ -60,8 +60,8 @@ ZOOMS: Final = 9
 """Each zoom finds an overhead five times as exactly."""
 
 
-def typical(rounds: Sequence[Array]) -> tuple[Array, float]:
-    """Tukey's biweight mean of each point's logarithms, (N,), and their pooled scatter.
+def typical(rounds: Sequence[Array]) -> Array:
+    """Tukey's biweight mean of each point's logarithms, (N,).
 
     The scale is the point's median absolute deviation, or that of all points where a point has too
     few samples to know its own (Mosteller and Tukey, "Data Analysis and Regression", 1977).
@@ -78,7 +78,7 @@ def typical(rounds: Sequence[Array]) -> tuple[Array, float]:
         u = (x - centre[:, None]) / (4.685 * scale[:, None])
         weights = np.where(present & (np.abs(u) < 1), (1 - u**2) ** 2, 0.0)
         centre = (weights * x).sum(axis=1) / weights.sum(axis=1)
-    return centre, pooled
+    return np.asarray(centre)
 
 
 @dataclass(frozen=True, eq=False)
