@@ -144,7 +144,7 @@ def judge(family: str, index: int, seed: int) -> Judged:
         n = list(DESIGNS.values())[index % len(DESIGNS)]
         truth = FAMILIES[family](n, random)
         samples = measure(truth.values, KINDS[random.integers(len(KINDS))], random)
-    verdict = classify(n, samples)
+    verdict = classify(n, samples, draws=0)
     medians = np.array([np.median(taken) for taken in samples])
     said = {HEADBENCH: verdict.model, "google/benchmark": google_benchmark(n, medians)}
     if importlib.util.find_spec("big_o"):
@@ -156,7 +156,7 @@ def judge(family: str, index: int, seed: int) -> Judged:
         if name != "true claim" and not _false(truth.growth, counted, at_most):
             continue
         order = Order(counted, 0)
-        clock = classify(n, samples, expected=[counted])
+        clock = classify(n, samples, expected=[counted], draws=0)
         growing = Growth("simulated", "train", order, order, None, clock)
         answer, _ = judge_growth(growing, counted, at_most=at_most)
         good = "supported" if name == "true claim" else "contradicted"

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from reports.stats.estimates import Interval
-from reports.stats.fit import FLAT, PRIOR, ROUNDING, Fits, best_fits, typical
+from reports.stats.fit import DRAWS, FLAT, PRIOR, ROUNDING, Fits, best_fits, typical
 from reports.stats.shapes import MODELS, NAMES, POWER, STEP, Curve, Shape, growth
 
 __all__ = ["CONFIDENT", "FLAT", "MODELS", "POWER", "STEP", "Curve", "Verdict", "classify", "growth"]
@@ -85,6 +85,7 @@ def classify(
     seed: int = 0,
     expected: Sequence[str] = (),
     step: float = STEP,
+    draws: int = DRAWS,
 ) -> Verdict:
     """Judge which complexity a curve has.
 
@@ -95,6 +96,7 @@ def classify(
         seed: of the curves that an interval is drawn from; nothing else depends on it.
         expected: growths that were counted, of `MODELS`; EXPECTED of the belief goes to them.
         step: how many times as much a class may cost outside the caches as inside, at most.
+        draws: curves that an interval is drawn from; without them `curve` has none.
 
     Raises:
         ValueError: shapes that do not match, sizes below 2, samples negative or not finite.
@@ -122,7 +124,7 @@ def classify(
         model=model,
         probabilities=MappingProxyType(masses),
         exponent=exponent,
-        curve=fits.curve(flat, np.random.default_rng(seed)),
+        curve=fits.curve(flat, np.random.default_rng(seed), draws),
         reason=reason,
         set_aside=tuple(sorted(set(n.tolist()) - set(fits.n.tolist()))),
         warning=_warning(fits) if model not in ("inconclusive", MODELS[0]) else "",

@@ -128,7 +128,8 @@ def scatter(cells: Iterable[Passes]) -> Scatter:
     if excess:
         prior = _inverse_trigamma(excess)
         shift = float(special.digamma(prior)) - math.log(prior)
-    learned = Scatter(math.exp(float(centred.mean()) + shift), 2 * _inverse_trigamma(careful))
+    degrees_known = 2 * _inverse_trigamma(careful) if careful else math.inf
+    learned = Scatter(math.exp(float(centred.mean()) + shift), degrees_known)
     return replace(learned, inflation=_inflation(kept, learned))
 
 

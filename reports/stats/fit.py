@@ -256,16 +256,16 @@ class Fits:
         chosen: Array = values[of]
         return chosen
 
-    def curve(self, flat: bool, random: np.random.Generator) -> Curve:
-        """The most probable curve, with draws of those that may be true instead.
+    def curve(self, flat: bool, random: np.random.Generator, count: int) -> Curve:
+        """The most probable curve, with draws of `count` that may be true instead.
 
         A draw is a growth as probable as found, fitted to values with another error.
         """
         chances = np.append(self.weights, self.constant)
-        drawn = random.choice(chances.size, DRAWS, p=chances / chances.sum())
+        drawn = random.choice(chances.size, count, p=chances / chances.sum())
         degrees = max(1, self.n.size - 3)
-        errors = self.error * np.sqrt(degrees / random.chisquare(degrees, (DRAWS, 1)))
-        ys = self.y + errors * random.standard_normal((DRAWS, self.n.size))
+        errors = self.error * np.sqrt(degrees / random.chisquare(degrees, (count, 1)))
+        ys = self.y + errors * random.standard_normal((count, self.n.size))
         draws = [
             curve
             for block in np.unique(drawn)
