@@ -108,6 +108,22 @@ def test_intervals_cover_the_truth_as_often_as_they_say(learned):
     assert covered == pytest.approx(0.95, abs=0.015)
 
 
+@pytest.mark.parametrize("passes", [3, 5])
+def test_noisy_cells_among_quiet_ones_are_covered_as_often_as_they(passes):
+    # As on shared machines: some cells scatter thirty times as much as others.
+    random = np.random.default_rng(12)
+    noise = np.repeat([0.01, 0.03, 0.1, 0.3], [400, 200, 200, 200])
+    samples = [list(np.exp(own * random.standard_normal((passes, 1)))) for own in noise]
+    known = scatter(samples)
+    covered = np.array([1 in median(one, known) for one in samples])
+    for own in np.unique(noise):
+        assert covered[noise == own].mean() == pytest.approx(0.95, abs=0.03)
+
+
+def test_cells_that_scatter_alike_to_the_last_digit_are_worth_infinite_degrees():
+    assert scatter([[[1.0], [1.1]]] * 4).degrees == math.inf
+
+
 @pytest.mark.parametrize("learned", [False, True])
 def test_at_most_a_twentieth_of_equal_cells_are_called_different(learned):
     random = np.random.default_rng(6)
