@@ -14,12 +14,14 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from rich.console import Console
+
 from bench import interrupts, options
 from bench.cells import STANDARD
 from bench.versus.duet import LEAST_PAIRS, Cell, Played, Stage, perform
 from bench.versus.process import PlayerError, Revision
 from bench.versus.revisions import RevisionError, unpack
-from bench.versus.verdict import Verdict, verdicts
+from bench.versus.verdict import Verdict, midmeans, verdicts
 from reports import terminal, units
 from reports.arguments import MOST_SEED, Parser, number, several, shown, whole
 from reports.results import PHASES
@@ -145,18 +147,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not played.blocks:
         terminal.error("nothing is left to play: name --heads that both revisions have")
         return 2
-    return show(verdicts(played.blocks, asked.threshold), played, f"{new.name} over {old.name}")
+    found = verdicts(midmeans(played.blocks), asked.threshold)
+    show(found, played, f"{new.name} over {old.name}", console)
+    return int(any(one.change == "slower" for one in found))
 
 
-def show(found: Sequence[Verdict], played: Played, title: str) -> int:
-    """Print the table; the exit status."""
-    console = terminal.console()
+def show(found: Sequence[Verdict], played: Played, title: str, console: Console) -> None:
+    """Print the table, and how much it rests on."""
     pairs = min(map(len, played.blocks.values()))
     caption = f"{pairs} pairs of processes. All ratios over all sizes hold together at 95 %."
     terminal.show(console, COLUMNS, rows(found), title, caption, most=console.width)
     if pairs < LEAST_PAIRS:
         terminal.say(console, "Few pairs tell little: give more --minutes, or play fewer cells.")
-    return int(any(one.change == "slower" for one in found))
 
 
 if __name__ == "__main__":

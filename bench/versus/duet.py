@@ -30,9 +30,6 @@ LEAD = 8
 """Of so many calls of a slice one more is made before, which does not count: it brings back to the
 caches what the other player has driven out."""
 
-ABBA = (0, 1, 1, 0), (1, 0, 0, 1)
-"""Orders of play in a block: whatever drifts steadily hits both players alike."""
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -51,7 +48,8 @@ class Played:
     """What the pairs played.
 
     Attributes:
-        blocks: cell -> for each pair of processes, the logarithm of new over old of each block.
+        blocks: cell -> for each pair of processes, the logarithm of new over old of each block,
+            which is a slice of either.
         skipped: why cells are missing, a line each.
     """
 
@@ -137,17 +135,19 @@ def _duet(
     chance: random.Random,
     now: Callable[[], float],
 ) -> list[float]:
-    """Build a cell on both sides and play it, one block at least."""
+    """Build a cell on both sides and play it, one block at least.
+
+    Strictly in turns: who played twice in a row would find the caches warm the second time.
+    """
     until = now() + seconds
+    turns = chance.choice(((0, 1), (1, 0)))
     request = {**asdict(cell), "seed": chance.getrandbits(31)}
-    a_call = sum(one.build(request) for one in players) / 2
+    a_call = sum(players[side].build(request) for side in turns) / 2
     calls = max(1, round(SLICE_SECONDS / a_call))
     blocks: list[float] = []
     while True:
         begin = now()
-        logs = [0.0, 0.0]
-        for side in chance.choice(ABBA):
-            logs[side] += math.log(players[side].play(calls, calls // LEAD)) / 2
-        blocks.append(logs[1] - logs[0])
+        taken = {side: players[side].play(calls, calls // LEAD) for side in turns}
+        blocks.append(math.log(taken[1] / taken[0]))
         if now() + (now() - begin) > until:
             return blocks

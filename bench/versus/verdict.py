@@ -12,13 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 
 from bench.versus.duet import Cell
 from reports.stats.estimates import Change, Interval, judge
+
+Logs = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 """Of all intervals of a run together."""
@@ -46,14 +49,21 @@ class Verdict:
     cells: Mapping[Cell, Interval]
 
 
-def verdicts(blocks: Mapping[Cell, Sequence[Sequence[float]]], threshold: float) -> list[Verdict]:
+def midmeans(blocks: Mapping[Cell, Sequence[Sequence[float]]]) -> dict[Cell, Logs]:
+    """For each cell and pair of processes the mean of the middle half of its blocks, (pairs,)."""
+    return {
+        cell: np.array([stats.trim_mean(pair, TRIMMED) for pair in pairs])
+        for cell, pairs in blocks.items()
+    }
+
+
+def verdicts(pairs: Mapping[Cell, Logs], threshold: float) -> list[Verdict]:
     """Judge every phase of every head, those first that slowed most.
 
     Args:
-        blocks: cell -> for each pair of processes, the logarithm of new over old of each block.
+        pairs: cell -> what each pair of processes saw, the logarithm of new over old, (pairs,).
         threshold: relative differences within it do not count.
     """
-    pairs = {cell: midmeans(played) for cell, played in blocks.items()}
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in pairs:
         groups.setdefault((cell.head, cell.phase), []).append(cell)
@@ -66,17 +76,16 @@ def verdicts(blocks: Mapping[Cell, Sequence[Sequence[float]]], threshold: float)
     return sorted(found, key=lambda one: -one.ratio.estimate)
 
 
-def midmeans(pairs: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """For each pair of processes the mean of the middle half of its blocks, (pairs,)."""
-    return np.array([stats.trim_mean(blocks, TRIMMED) for blocks in pairs])
-
-
-def interval(logs: ArrayLike, confidence: float) -> Interval:
+def interval(logs: Logs, confidence: float) -> Interval:
     """The ratio whose logarithm each pair of processes saw once; one pair alone bounds nothing."""
-    seen = np.asarray(logs, dtype=float)
-    centre = float(seen.mean())
-    if seen.size < 2:
+    centre = float(logs.mean())
+    if logs.size < 2:
         return Interval(0.0, math.exp(centre), math.inf)
-    error = float(seen.std(ddof=1)) / math.sqrt(seen.size)
-    reach = error * float(stats.t.ppf((1 + confidence) / 2, seen.size - 1))
+    reach = float(logs.std(ddof=1)) / math.sqrt(logs.size) * _quantile(confidence, logs.size - 1)
     return Interval(math.exp(centre - reach), math.exp(centre), math.exp(centre + reach))
+
+
+@cache
+def _quantile(confidence: float, degrees: int) -> float:
+    """How many standard errors an interval reaches to either side."""
+    return float(stats.t.ppf((1 + confidence) / 2, degrees))
