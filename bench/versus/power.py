@@ -85,9 +85,14 @@ def play(asked: argparse.Namespace, sides: Sequence[Revision], number: int) -> R
 
 
 def redrawn(
-    runs: Sequence[Run], head: str, slowdown: float, threshold: float, random: np.random.Generator
+    runs: Sequence[Run],
+    head: str,
+    slowdown: float,
+    threshold: float,
+    random: np.random.Generator,
+    draws: int = DRAWS,
 ) -> tuple[int, int]:
-    """Of DRAWS runs made of pairs without a slowdown: how many found it, and claimed anything else.
+    """Of `draws` runs made of pairs that had no slowdown: how many found it, and claimed else.
 
     Which side of a pair was which is a matter of chance, so signs are drawn as well. The cells of a
     pair stay together, as their processes are the same.
@@ -97,7 +102,7 @@ def redrawn(
     count = round(np.mean([len(run.pairs[kept[0]]) for run in runs]))
     shift = np.array([math.log1p(slowdown) * (cell.head == head) for cell in kept])
     found = other = 0
-    for _ in range(DRAWS):
+    for _ in range(draws):
         drawn = pool[:, random.integers(pool.shape[1], size=count)]
         drawn = drawn * random.choice([-1, 1], size=count) + shift[:, None]
         changes = claimed(verdicts(dict(zip(kept, drawn, strict=True)), threshold))
@@ -106,7 +111,7 @@ def redrawn(
     return found, other
 
 
-def report(runs: Sequence[Run], head: str, by: float, threshold: float) -> str:
+def report(runs: Sequence[Run], head: str, by: float, threshold: float, draws: int = DRAWS) -> str:
     """Both tables, in Markdown."""
     lines = [
         "| runs | the slow head is found | anything else is claimed |",
@@ -125,8 +130,8 @@ def report(runs: Sequence[Run], head: str, by: float, threshold: float) -> str:
     random = np.random.default_rng(0)
     without = [run for run in runs if not run.planted]
     for slowdown in SLOWDOWNS:
-        hits, other = redrawn(without, head, slowdown, threshold, random)
-        lines.append(f"| {slowdown:.0%} | {hits / DRAWS:.1%} | {other / DRAWS:.1%} |")
+        hits, other = redrawn(without, head, slowdown, threshold, random, draws)
+        lines.append(f"| {slowdown:.0%} | {hits / draws:.1%} | {other / draws:.1%} |")
     return "\n".join(lines)
 
 
