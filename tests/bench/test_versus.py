@@ -444,20 +444,42 @@ def test_the_slowest_comes_first_with_its_sizes_below():
 
 def test_pairs_drawn_again_find_large_slowdowns_and_no_absent_ones():
     chance = np.random.default_rng(3)
-    runs = [power.Run(False, measured(chance), []) for _ in range(3)]
-    none, large = (power.redrawn(runs, "c", by, 0.01, chance, draws=100) for by in (0.0, 0.1))
-    assert sum(none) <= 5
-    assert large[0] >= 95
+    pool = measured(chance, pairs=60)
+    none, large = (power.redrawn(pool, 12, "c", by, 0.01, chance, 100) for by in (0.0, 0.1))
+    assert sum(none) <= 0.05
+    assert large[0] >= 0.95
 
 
 def test_the_table_counts_what_was_found_and_what_was_wrong():
     chance = np.random.default_rng(4)
     changes = [[("c", "slower")], [("a", "faster")], []]
-    runs = [power.Run(True, measured(chance), change) for change in changes]
-    runs += [power.Run(False, measured(chance), change) for change in changes]
-    table = power.report(runs, "c", 0.05, 0.01, draws=2)
-    assert "| 3, no change | - | 67% [21%, 94%] |" in table
-    assert "| 3, c slower by 5.0% | 33% [6%, 79%] | 33% [6%, 79%] |" in table
+    runs = [
+        power.Run(planted, measured(chance), one) for planted in (False, True) for one in changes
+    ]
+    lines = power.report(runs, "c", 0.05, 0.01, draws=2).splitlines()
+    rows = [[text.strip() for text in line.strip("|").split("|")] for line in lines[2:4]]
+    assert rows == [
+        ["3, no change", "-", "67% [21%, 94%]"],
+        ["3, c slower by 5.0%", "33% [6%, 79%]", "33% [6%, 79%]"],
+    ]
+
+
+def test_imagined_pairs_are_off_by_as_much_as_asked_for():
+    pool = power.imagined(GRID, 0.02, np.random.default_rng(5))
+    np.testing.assert_allclose([logs.std() for logs in pool.values()], 0.02, rtol=0.1)
+
+
+def test_more_noise_finds_less(capsys):
+    assert power.main(["--noise", "0.01,0.2", "--minutes", "1"]) == 0
+    quiet, noisy = (line.split("|") for line in capsys.readouterr().out.splitlines()[2:])
+    assert float(quiet[3].strip(" %")) > 95
+    assert float(noisy[3].strip(" %")) < 5
+
+
+def test_a_plant_is_among_the_heads(capsys):
+    with pytest.raises(SystemExit):
+        power.main(["--slow", "sampled"])
+    assert "--slow: 'sampled' is none of --heads softmax" in capsys.readouterr().err
 
 
 @pytest.mark.serial
