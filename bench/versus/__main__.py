@@ -134,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with interrupts.like_ctrl_c(), unpacked(asked.old, asked.new) as (old, new):
             terminal.say(console, f"{new.name} against {old.name}, {asked.minutes:g} minutes")
-            with console.status("starting") as status:
+            # A livelier spinner would take processor time from the players.
+            with console.status("starting", refresh_per_second=1) as status:
                 played = perform(
                     *(old, new, cells(asked), 60 * asked.minutes, stage(asked), asked.seed),
                     tell=lambda pair, pairs: status.update(f"pair {pair} of {pairs}"),
