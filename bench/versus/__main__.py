@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         values = ",".join(map(str, default))
         add(flag, type=read, default=default, metavar="X,...", help=f"{text} ({values})")
     add("--features", type=whole(1, 2**20), default=128, metavar="N", help="width (%(default)s)")
-    add("--minutes", type=number(0.05, 1_440), default=2.0, help="to play (%(default)s)")
+    add("--minutes", type=number(0.01, 1_440), default=2.0, help="to play (%(default)s)")
     add(
         "--threshold",
         type=number(0, 100),
@@ -156,7 +156,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def show(found: Sequence[Verdict], played: Played, title: str, console: Console) -> None:
     """Print the table, and how much it rests on."""
     pairs = min(map(len, played.blocks.values()))
-    caption = f"{pairs} pairs of processes. All ratios over all sizes hold together at 95 %."
+    caption = (
+        f"{pairs} {'pair' if pairs == 1 else 'pairs'} of processes. "
+        "All ratios over all sizes hold together at 95 %."
+    )
     terminal.show(console, COLUMNS, rows(found), title, caption, most=console.width)
     if pairs < LEAST_PAIRS:
         terminal.say(console, "Few pairs tell little: give more --minutes, or play fewer cells.")

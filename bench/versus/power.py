@@ -150,6 +150,7 @@ def report(runs: Sequence[Run], head: str, by: float, threshold: float, draws: i
     without = [run.pairs for run in runs if not run.planted]
     pool = {cell: np.concatenate([pairs[cell] for pairs in without]) for cell in without[0]}
     count = round(next(iter(pool.values())).size / len(without))
+    off = np.median([logs.std(ddof=1) for logs in pool.values()])
     random = np.random.default_rng(0)
     again = []
     for slowdown in SLOWDOWNS:
@@ -157,7 +158,8 @@ def report(runs: Sequence[Run], head: str, by: float, threshold: float, draws: i
         again.append([f"{slowdown:.0%}", *(f"{one:.1%}" for one in shares)])
     return (
         table(["runs", "slow head found", "anything else claimed"], rows)
-        + "\n"
+        + f"\nWithout a slowdown, a cell is off by {off:.1%} in a pair (median of the standard "
+        f"deviations); {count} pairs a run.\n\n"
         + table(["slowdown, pairs drawn again", "found", "anything else"], again)
     )
 

@@ -94,7 +94,7 @@ def change(folder, old, new):
     path.write_text(path.read_text().replace(old, new))
 
 
-def versus(*arguments, heads="first,second", minutes="0.05"):
+def versus(*arguments, heads="first,second", minutes="0.01"):
     return command.main(
         [*arguments, "--heads", heads, "--phases", "train", "--classes", "16", "--minutes", minutes]
     )
@@ -152,7 +152,7 @@ def test_no_git_is_one_line(repository, monkeypatch, capsys):
 
 def test_a_slower_head_is_found_and_the_other_is_not_blamed(repository, capsys):
     change(repository, '"first": 1', '"first": 5')
-    assert versus("HEAD") == 1
+    assert versus("HEAD", minutes="0.05") == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if "train" in line]
     assert ["slower" in line for line in lines] == ["first" in line for line in lines]
 
@@ -160,13 +160,13 @@ def test_a_slower_head_is_found_and_the_other_is_not_blamed(repository, capsys):
 def test_a_faster_head_is_no_failure_and_said(repository, capsys):
     change(repository, '"first": 1', '"first": 5')
     git(repository, "commit", "-q", "-a", "-m", "second")
-    assert versus("HEAD", "HEAD~1") == 0
+    assert versus("HEAD", "HEAD~1", minutes="0.05") == 0
     assert "faster" in capsys.readouterr().out
 
 
 def test_the_threshold_is_what_does_not_count(repository):
     change(repository, '"first": 1', '"first": 5')
-    assert versus("HEAD", "--threshold", "10") == 0
+    assert versus("HEAD", "--threshold", "10", minutes="0.05") == 0
 
 
 def test_a_head_that_one_side_lacks_is_left_out_by_name(repository, capsys):
@@ -235,7 +235,7 @@ def test_nothing_is_left_after_an_interrupt(repository):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["HEAD", "--minutes", "nan"], "--minutes: expected a number from 0.05 to 1440, got 'nan'"),
+        (["HEAD", "--minutes", "nan"], "--minutes: expected a number from 0.01 to 1440, got 'nan'"),
         (["HEAD", "--phases", "trian"], "--phases: no phase 'trian'; there are: forward"),
         (["HEAD", "--classes", "1"], "--classes: expected a whole number from 2"),
         (["HEAD", "--heads", ""], "--heads: expected names parted by commas"),
