@@ -5,8 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ FILES = re.findall(r'```(?:python|html) title="(.+?)"\n(.*?)```', GUIDE, re.DOTA
 CHANGES = re.findall(r'```diff title="(.+?)"\n(.*?)```', GUIDE, re.DOTALL)
 COMMANDS = re.findall(r"^tox .+$", GUIDE, re.MULTILINE)
 
-PYTEST = (sys.executable, "-m", "pytest", "-c", "pyproject.toml")
+PYTEST = ("-m", "pytest", "-c", "pyproject.toml")
 ENVIRONMENTS = {
     "tests": PYTEST,
     "bench": (*PYTEST, "bench"),
@@ -60,7 +58,8 @@ def project(tmp_path_factory):
     return copy
 
 
-def run(project, *arguments):
+@pytest.fixture
+def run(project, warm):
     """The output of a command that must succeed, run in `project` without data or network."""
     nowhere = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
     environment = {
@@ -70,11 +69,14 @@ def run(project, *arguments):
         "CIFAR100_ROOT": "",
         "OMP_NUM_THREADS": "1",
     }
-    done = subprocess.run(
-        arguments, cwd=project, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+
+    def run(*arguments):
+        process = warm.start(*arguments, cwd=project, env=environment)
+        output, errors = process.communicate()
+        assert process.returncode == 0, output + errors
+        return output
+
+    return run
 
 
 def test_the_guide_holds_a_head_a_peer_and_a_section_with_their_tests():
@@ -90,10 +92,10 @@ def test_the_guide_holds_a_head_a_peer_and_a_section_with_their_tests():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_guides_commands_succeed(project, command):
+def test_the_guides_commands_succeed(project, run, command):
     _, _, environment, _, *arguments = shlex.split(command)
     sweep = TINY if environment != "tests" else ()
-    output = run(project, *ENVIRONMENTS[environment], *arguments, *sweep)
+    output = run(*ENVIRONMENTS[environment], *arguments, *sweep)
     if not sweep:
         assert " passed" in output
         return
@@ -107,7 +109,7 @@ def test_the_guides_commands_succeed(project, command):
     shutil.rmtree(project / "results")
 
 
-def test_the_guides_files_are_linted_and_formatted(project):
+def test_the_guides_files_are_linted_and_formatted(run):
     names = [name for name, _ in (*FILES, *CHANGES) if name.endswith(".py")]
-    run(project, sys.executable, "-m", "ruff", "check", *names)
-    run(project, sys.executable, "-m", "ruff", "format", "--check", *names)
+    run("-m", "ruff", "check", *names)
+    run("-m", "ruff", "format", "--check", *names)

@@ -123,7 +123,7 @@ def test_class_folders_may_be_called_anything_in_a_terminal_that_knows_ascii(
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("PYTHONUTF8", "0")
     monkeypatch.delenv("PYTHONIOENCODING", raising=False)  # tox sets it
-    status, output, errors = headbench.run(
+    status, output, errors = headbench.run_cold(
         *ONE, "--epochs", "1", "--data", str(tmp_path / "data"), "-k", "test_training"
     )
     assert status == 0, output + errors

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import heads
+from tests.warm import Warm
 
 ROOT = Path(heads.__file__).parents[1]
 
@@ -42,25 +42,31 @@ except ValueError as error:
 """
 
 
-def run(code: str, **environment: str) -> list[str]:
-    paths = os.pathsep.join(filter(None, (environment.pop("first", ""), str(ROOT))))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env={**os.environ, "PYTHONPATH": paths, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """The lines that code prints in a process that has imported torch alone."""
+    python = Warm("torch")
+
+    def run(code: str, first: Path | None = None) -> list[str]:
+        paths = os.pathsep.join(map(str, filter(None, (first, ROOT))))
+        process = python.start("-c", code, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        return output.splitlines()
+
+    yield run
+    python.close()
 
 
 @pytest.mark.parametrize("module", BROKEN.values(), ids=BROKEN)
 def test_the_other_heads_do_without_it_and_building_it_says_why(
-    module: str, tmp_path: Path
+    module: str, tmp_path: Path, run: Run
 ) -> None:
     (tmp_path / "numba.py").write_text(module, "utf-8")
-    names, why = run(SAY, first=str(tmp_path))
+    names, why = run(SAY, first=tmp_path)
     assert names.split() == [name for name in heads.names() if name != "hierarchical-fused"]
     assert "'hierarchical-fused' needs the optional extra 'fast' (numba)" in why
     for said in ("No module named", "NumPy 2.3", "second line", "no licence", "cannot cache"):
@@ -68,7 +74,7 @@ def test_the_other_heads_do_without_it_and_building_it_says_why(
 
 
 @pytest.mark.skipif("hierarchical-fused" not in heads.names(), reason="needs numba")
-def test_where_nothing_can_be_kept_it_compiles_without_keeping(tmp_path: Path) -> None:
+def test_where_nothing_can_be_kept_it_compiles_without_keeping(run: Run) -> None:
     """As in a read-only installation for a user without a home that can be written to."""
     code = """
 import numba.core.caching as caching

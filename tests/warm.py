@@ -1,0 +1,145 @@
+"""A Python that has imported already what takes seconds to import, and forks for who starts one.
+
+What is started is a process of its own: arguments, folder, environment, signals and exit status
+are as ever, and this project's own modules are imported by it. Only what an interpreter reads
+before its first line (locale, `PYTHONUTF8`) is the server's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, NoReturn
+
+BENCH = (
+    *("torch", "torch.utils.flop_counter", "torch.utils.tensorboard", "numba"),
+    *("PIL.Image", "packaging.requirements", "psutil", "pytest", "rich.progress", "torchvision"),
+)
+"""What the bench imports of others before it does anything."""
+
+STREAMS = ("output", "errors")
+
+
+class Warm:
+    """Starts processes, one after the other.
+
+    Args:
+        modules: imported before the first process; one that is absent is left out.
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, __file__, *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,  # else a line that has been read ahead would not be seen by `select`
+        )
+        self._last: Process | None = None
+
+    def start(self, *arguments: str, cwd: Path, env: Mapping[str, str]) -> Process:
+        """What `python *arguments` would start; the arguments begin with -m or -c."""
+        self._end_last()
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        streams = TemporaryDirectory()
+        self._server.stdin.write(
+            json.dumps([arguments, str(cwd), dict(env), streams.name]).encode() + b"\n"
+        )
+        self._last = Process(self._server.stdout, streams)
+        return self._last
+
+    def close(self) -> None:
+        """End the server."""
+        self._end_last()
+        self._server.communicate()
+
+    def _end_last(self) -> None:
+        """A test that failed may have left its process."""
+        if self._last and self._last.poll() is None:
+            self._last.kill()
+            self._last.communicate()
+
+
+class Process:
+    """As much of `subprocess.Popen` as the tests use."""
+
+    def __init__(self, server: IO[bytes], streams: TemporaryDirectory[str]) -> None:
+        self._server, self._streams = server, streams
+        self.pid = int(server.readline())
+        self.returncode: int | None = None
+
+    def poll(self, patience: float | None = 0) -> int | None:
+        """The exit status, minus the signal that has ended it, or None as long as it lives."""
+        if self.returncode is None and select.select([self._server], [], [], patience)[0]:
+            self.returncode = int(self._server.readline())
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """To a process that lives."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Without warning."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self) -> tuple[str, str]:
+        """Standard output and standard error, once it has ended."""
+        self.poll(None)
+        output, errors = (Path(self._streams.name, name).read_text("utf-8") for name in STREAMS)
+        return output, errors
+
+
+def serve() -> None:
+    """Fork for each line of standard input, and say the process's number and exit status."""
+    for name in sys.argv[1:]:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    for line in sys.stdin:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's threads know how to be forked
+            child = os.fork()
+        if not child:
+            become(*json.loads(line))
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def become(
+    arguments: list[str], folder: str, environment: dict[str, str], streams: str
+) -> NoReturn:
+    """Go on as `python *arguments`."""
+    # A shell's background jobs ignore Ctrl-C, and would pass that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, path in enumerate((os.devnull, *(Path(streams, name) for name in STREAMS))):
+        opened = os.open(path, os.O_RDWR | os.O_CREAT)
+        os.dup2(opened, number)
+        os.close(opened)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    paths = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:1] = [folder, *filter(None, paths)]
+    option, what, *rest = arguments
+    sys.argv = [option, *rest]
+    if option == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(what, {"__name__": "__main__"})
+    sys.exit()
+
+
+if __name__ == "__main__":
+    serve()
