@@ -14,7 +14,7 @@ def test_races(session: Session, visit: Visit) -> None:
     """How much time exactness costs a tree head, and how often greed goes wrong."""
     cell = visit.cell
     with session.entry("search", visit) as figures:
-        head = session.subject.module_of(cell).head
+        head = session.subjects.module_of(cell).head
         with session.logbook.watching() as stretch:
             raced = races.races(head, cell.batch, cell.device, timer_of(cell.device))
             stretch.inside_seconds = sum(

@@ -24,11 +24,12 @@ def trainings(session: Session, request: pytest.FixtureRequest) -> Iterator[Trai
     assert session.dataset is not None  # else there would be no such item
     plan, dataset = session.plan, session.dataset
     tasks = map(task_of, request.session.items)
+    configs = [task for task in tasks if isinstance(task, TrainingConfig)]
     with closing(
         Trainings(
             session.run,
             session.display,
-            [task for task in tasks if isinstance(task, TrainingConfig)],
+            configs[: session.agenda.affordable(configs)],
             dataset,
             plan.jobs,
             partial(prepare, plan, dataset.reason if dataset.stand_in else ""),
@@ -43,6 +44,8 @@ def test_training(session: Session, trainings: Trainings, config: TrainingConfig
     """Train one variant from one seed."""
     assert session.dataset is not None
     jobs = session.plan.jobs
+    if not (trainings.awaits(config) if jobs > 1 else session.agenda.affordable([config])):
+        session.leave_out("training", config)
     with session.logbook.watching(alone=jobs == 1) as stretch:
         try:
             record = trainings.record(config)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
+from math import prod
+from typing import Any
 
 import heads
-from bench.measure import per_core
+from bench import peers
+from bench.measure import labels, per_core
+from heads.options import parse, spell
 from models import pipelines, variants
+from models.tinyvgg import TinyVGG
 from reports.results import PHASES, Cell, Phase
-from reports.results.fields import Record, checked, choice, count, each, name, optional
+from reports.results.cell import STATES, State
+from reports.results.fields import Record, checked, choice, count, each, flag, name, optional, text
 
 HEAVY = 2**25
 """Scores of a cell from which on it is measured in few passes, to keep a sweep within its time."""
@@ -25,6 +31,47 @@ def is_heavy(cell: Cell) -> bool:
     return cell.classes * cell.batch >= HEAVY
 
 
+AXES: Mapping[str, tuple[str, tuple[Phase, ...]]] = {
+    "features": ("features", ("train", "predict")),
+    "labels": ("labels", ("train", "predict")),
+    "states": ("state", ("predict",)),
+    "dtypes": ("dtype", ("train", "predict")),
+    "optimizers": ("optimizer", ("step", "train")),
+}
+"""Axes beside heads, classes and batches, each a field of `Sweep`: the cell's field that takes its
+values, and the phases in which values other than the first are measured."""
+
+USUAL_BATCH, FEW = 128, 4
+"""Where they are measured: at this batch size, if the sweep has it, and at so many class counts."""
+
+LONGEST_CALL = 200
+"""Characters of a head with its options."""
+
+
+def few(classes: Sequence[int]) -> tuple[int, ...]:
+    """The largest class count and some below it: as wide a span as so few can have and be even."""
+    return tuple(reversed(classes[::-2][:FEW]))
+
+
+def usual(batches: Sequence[int]) -> int:
+    """The batch size to look at where one has to do."""
+    return USUAL_BATCH if USUAL_BATCH in batches else sorted(batches)[(len(batches) - 1) // 2]
+
+
+def _widths(record: Mapping[str, Any], field: str) -> tuple[int, ...]:
+    """Numbers of features; one alone, as older runs have it, is a list of one."""
+    if isinstance(record.get(field), list | tuple):
+        return each(record, field, count, 1)
+    return (count(record, field, 1),)
+
+
+def _labels(record: Mapping[str, Any], field: str) -> str:
+    try:
+        return labels.parse(text(record, field))
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
 @dataclass(frozen=True)
 class Visit:
     """One measurement of one cell in one pass over the grid."""
@@ -34,17 +81,52 @@ class Visit:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Cells that compete in one pass: they are measured in turns.
+
+    Attributes:
+        cells: of one contest, whatever their labels and state: a head whose cost does not depend
+            on these is measured once, and is to be a rival in all.
+        pass_index: which pass over the grid.
+    """
+
+    cells: tuple[Cell, ...]
+    pass_index: int
+
+    @property
+    def visits(self) -> list[Visit]:
+        """One for each cell."""
+        return [Visit(cell, self.pass_index) for cell in self.cells]
+
+
+@dataclass(frozen=True)
+class Spare:
+    """What is left of a run's minutes when all else is done."""
+
+    minutes: float
+
+
+@dataclass(frozen=True)
 class Sweep(Record):
     """A grid and what is trained beside it.
 
+    The first value of each of `AXES` is the standard: the full grid of classes and batches is
+    measured there, and every other value by itself, the other axes at their standard, at the usual
+    batch and at a few class counts. So each axis adds to a run, and none multiplies it.
+
     Attributes:
-        heads: measured alone and in-model.
+        heads: measured alone and in-model; with options, as in a call.
         classes: class counts of the isolated cells.
         batches: batch sizes.
         model_classes: class counts of the in-model cells.
         passes: how many times the whole grid is measured.
         heavy_passes: in how many of them its heavy cells are.
-        features: width of the isolated heads' input.
+        features: widths of the isolated heads' input.
+        labels: how often classes occur; see `labels.parse`.
+        states: of the model that predicts.
+        dtypes: of the cells.
+        optimizers: likewise.
+        product: measure every combination of all axes instead.
         phases: of the isolated cells.
         trained: variants that are trained; a head's name is one.
         epochs: passes over the training images.
@@ -58,12 +140,12 @@ class Sweep(Record):
         a_a: the head that is measured as two.
     """
 
-    heads: tuple[str, ...] = field(metadata=checked(each, name))
+    heads: tuple[str, ...] = field(metadata=checked(each, name, 1, LONGEST_CALL))
     classes: tuple[int, ...] = field(metadata=checked(each, count, 2))
     batches: tuple[int, ...] = field(metadata=checked(each, count, 1))
     model_classes: tuple[int, ...] = field(metadata=checked(each, count, 2))
     passes: int = field(metadata=checked(count, 1))
-    trained: tuple[str, ...] = field(metadata=checked(each, name))
+    trained: tuple[str, ...] = field(metadata=checked(each, name, 1, LONGEST_CALL))
     epochs: int = field(default=10, metadata=checked(count, later=True))
     train_images: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
     seeds: int = field(default=1, metadata=checked(count, 1, later=True))
@@ -71,18 +153,31 @@ class Sweep(Record):
     patience: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
     pipelines: tuple[str, ...] = field(default=(), metadata=checked(each, name, later=True))
     split_steps: int = field(default=0, metadata=checked(count, later=True))
-    features: int = field(default=128, metadata=checked(count, 1, later=True))
+    features: tuple[int, ...] = field(default=(128,), metadata=checked(_widths, later=True))
+    labels: tuple[str, ...] = field(
+        default=(labels.UNIFORM,), metadata=checked(each, _labels, later=True)
+    )
+    states: tuple[State, ...] = field(
+        default=("untrained",), metadata=checked(each, choice, STATES, later=True)
+    )
+    dtypes: tuple[str, ...] = field(default=("float32",), metadata=checked(each, name, later=True))
+    optimizers: tuple[str, ...] = field(default=("sgd",), metadata=checked(each, name, later=True))
+    product: bool = field(default=False, metadata=checked(flag, later=True))
     phases: tuple[Phase, ...] = field(
         default=PHASES, metadata=checked(each, choice, PHASES, later=True)
     )
     heavy_passes: int = field(default=HEAVY_PASSES, metadata=checked(count, 1, later=True))
-    a_a: str = field(default="softmax", metadata=checked(name, later=True))
+    a_a: str = field(default="softmax", metadata=checked(name, 1, LONGEST_CALL, later=True))
 
     @property
     def visits(self) -> int:
         """At most so many lines of the journal, and trainings, without counting them out."""
-        isolated = len(self.phases) * len(self.classes) * len(self.batches)
-        in_model = len(self.model_classes) * len(self.batches)
+        values = [len(getattr(self, axis)) for axis in AXES]
+        combinations = prod(values) if self.product else 1
+        isolated = len(self.phases) * len(self.classes) * len(self.batches) * combinations
+        in_model = len(self.model_classes) * len(self.batches) * combinations
+        if not self.product:
+            isolated += FEW * len(self.phases) * sum(values)
         cells = (len(self.heads) + 1) * (isolated + in_model) + len(self.pipelines)
         return (2 * self.passes + 2) * cells + self.seeds * len(self.trained)
 
@@ -118,6 +213,7 @@ SWEEPS: dict[str, Sweep] = {
         trained=("softmax-tuned", "gumbel-tuned", "hierarchical-tuned"),
         epochs=1,
         train_images=10_000,
+        states=("unsure",),
     ),
     "default": Sweep(
         heads=STANDARD,
@@ -128,6 +224,8 @@ SWEEPS: dict[str, Sweep] = {
         trained=PUBLISHED,
         pipelines=PIPELINES,
         split_steps=5,
+        labels=(labels.UNIFORM, "zipf:1"),
+        states=("unsure", "sure"),
     ),
     "full": Sweep(
         heads=(*STANDARD, *AS_PUBLISHED),
@@ -138,6 +236,9 @@ SWEEPS: dict[str, Sweep] = {
         trained=(*PUBLISHED, "gumbel", "hierarchical", "adaptive"),
         pipelines=PIPELINES,
         split_steps=20,
+        labels=(labels.UNIFORM, "zipf:1"),
+        states=("unsure", "sure", "untrained"),
+        optimizers=("sgd", "momentum", "adam", "adamw", "adagrad"),
     ),
     "study": Sweep(
         heads=("softmax", "gumbel", "hierarchical"),
@@ -165,8 +266,28 @@ SWEEPS: dict[str, Sweep] = {
         passes=4,
         heavy_passes=3,
         trained=(),
+        states=("unsure",),
     ),
 }
+
+
+def anchor(device: str, threads: int) -> Cell:
+    """The cell that all blocks share: of middle size and cheap."""
+    return Cell(
+        "isolated", "softmax", "train", 1_024, 32, features=128, device=device, threads=threads
+    )
+
+
+MODEL_BATCH = 32
+"""The published study's."""
+
+
+def model_step(device: str, threads: int) -> Cell:
+    """A training step of the published study's model."""
+    return Cell(
+        *("in-model", "softmax", "train", 100, MODEL_BATCH),
+        features=TinyVGG().out_features, device=device, threads=threads,
+    )  # fmt: skip
 
 
 def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
@@ -174,32 +295,126 @@ def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
 
     Args:
         sweep: what to measure.
-        make: builds a cell from (scope, head, phase, classes, batch, replica=0).
+        make: builds a cell from (scope, head, phase, classes, batch) and fields by name; it decides
+            on the features of in-model cells.
     """
-    isolated = list(product(("isolated",), sweep.heads, sweep.phases, sweep.classes, sweep.batches))
-    in_model = product(("in-model",), sweep.heads, ("train",), sweep.model_classes, sweep.batches)
-    return [
-        *(make(*point) for point in isolated),
-        *(c for p in isolated if not is_heavy(c := make(*p, replica=1)) and c.head == sweep.a_a),
-        *(make(*point) for point in in_model),
+    standard = {taken: getattr(sweep, axis)[0] for axis, (taken, _) in AXES.items()}
+
+    def cell(scope: str, call: str, phase: Phase, classes: int, batch: int, **fields: Any) -> Cell:
+        head, options = called(call)
+        there = _depended_on(head, phase, {**standard, **fields}, standard)
+        there["labels"] = labels.name(there["labels"])
+        return make(scope, head, phase, classes, batch, options=options, **there)
+
+    sizes = list(product(sweep.classes, sweep.batches))
+    inside = list(product(sweep.model_classes, sweep.batches))
+    settings = [standard]
+    if sweep.product:
+        values = [getattr(sweep, axis) for axis in AXES]
+        settings = [dict(zip(standard, each, strict=True)) for each in product(*values)]
+    cells = [
+        *(
+            cell("isolated", head, phase, *size, **setting)
+            for head, phase, size, setting in product(sweep.heads, sweep.phases, sizes, settings)
+        ),
+        *(
+            cell("in-model", head, "train", *size, **setting)
+            for head, size, setting in product(sweep.heads, inside, settings)
+        ),
+        *(
+            cell("isolated", head, phase, classes, usual(sweep.batches), **{taken: value})
+            for axis, (taken, phases) in AXES.items()
+            for value in getattr(sweep, axis)[1:]
+            for head, phase, classes in product(sweep.heads, phases, few(sweep.classes))
+            if phase in sweep.phases
+        ),
     ]
+    twins = [
+        replace(one, replica=1)
+        for one in (
+            cell("isolated", sweep.a_a, phase, *size)
+            for phase, size in product(sweep.phases, sizes)
+        )
+        if not is_heavy(one)
+    ]
+    return [*dict.fromkeys(cells), *twins]
 
 
-def itinerary(
-    cells: Sequence[Cell], passes: int, seed: int, heavy_passes: int = HEAVY_PASSES
-) -> Iterator[Visit]:
+def called(call: str) -> tuple[str, str]:
+    """A head or a peer and its options, spelt as a cell has them.
+
+    Raises:
+        ValueError: there is no such head or peer, or it has no such option.
+    """
+    name, options = parse(call)
+    if name not in (known := (*heads.names(), *peers.names())):
+        raise ValueError(f"no head called {name!r}; there are: {', '.join(known)}")
+    if name in peers.names():
+        if options:
+            raise ValueError(f"{name} is a peer, and has no options")
+        return name, ""
+    head, options = heads.called(call)
+    return head, spell(options)
+
+
+def _depended_on(
+    head: str, phase: Phase, fields: dict[str, Any], standard: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A cell's fields, those that make no difference to it at their standard."""
+    free = set() if phase in ("step", "train") else {"optimizer"}
+    if phase != "predict":
+        fields = fields | {"state": "untrained"}
+    known = peers.PEERS[head].twin if head in peers.names() else head
+    if not heads.depends_on_labels(known, phase):
+        free |= {"labels"} if phase != "predict" else {"labels", "state"}
+    elif phase == "predict" and fields["state"] == "untrained":
+        free |= {"labels"}
+    return fields | {one: standard[one] for one in free}
+
+
+def itinerary(cells: Sequence[Cell], passes: int, seed: int) -> Iterator[Visit]:
     """Visit the whole grid `passes` times, each time in another order drawn from `seed`.
 
-    Shuffling spreads a machine's drift over all heads alike. The phases of one subject stay
-    together, since building a large head costs more than measuring it. Heavy cells are visited in
-    the first `heavy_passes` only.
+    The phases of one subject stay together: building a large head costs more than measuring it.
     """
     shuffler = random.Random(seed)
-    phases: dict[Cell, list[Cell]] = {}
-    for cell in cells:
-        phases.setdefault(cell.subject, []).append(cell)
+    subjects = list(grouped(cells, lambda cell: cell.subject).values())
     for pass_index in range(passes):
-        subjects = [s for s in phases if pass_index < heavy_passes or not is_heavy(s)]
         shuffler.shuffle(subjects)
         for subject in subjects:
-            yield from (Visit(cell, pass_index) for cell in phases[subject])
+            yield from (Visit(cell, pass_index) for cell in subject)
+
+
+def blocks(
+    cells: Sequence[Cell], passes: int, seed: int, heavy_passes: int = HEAVY_PASSES
+) -> Iterator[Block]:
+    """The whole grid as blocks, `passes` times, each time in another order drawn from `seed`.
+
+    Shuffling spreads a machine's drift over all contests alike. Those of the same subjects stay
+    together, so that these are built once for all phases. Heavy cells are in the first
+    `heavy_passes` only.
+    """
+    shuffler = random.Random(seed)
+    groups = [
+        list(grouped(group, contest).values())
+        for group in grouped(cells, lambda cell: contest(cell).subject).values()
+    ]
+    for pass_index in range(passes):
+        shuffler.shuffle(groups)
+        for contests in groups:
+            for rivals in contests:
+                if pass_index < heavy_passes or not is_heavy(rivals[0]):
+                    yield Block(tuple(rivals), pass_index)
+
+
+def contest(cell: Cell) -> Cell:
+    """What all have in common that are measured in turns with `cell`."""
+    return replace(cell.contest, labels="uniform", state="untrained")
+
+
+def grouped(cells: Iterable[Cell], key: Callable[[Cell], Cell]) -> dict[Cell, list[Cell]]:
+    """`cells` that have the same `key`, in their order."""
+    groups: dict[Cell, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,9 +17,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import interrupts, items, options, resume
-from bench.cells import Visit
 from bench.display import Display, real_console
 from bench.logbook import facts_of
+from bench.machine import heap
 from bench.machine.clock import timer_of
 from bench.measure.stopwatch import Bounds, Stopwatch
 from bench.session import Session
@@ -60,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(signals.close)
     try:
         config.stash[SESSION] = session = open_session(config)
-    except (ResultsError, DataError, OSError) as error:
+    except (ResultsError, DataError, heap.HeapError, OSError) as error:
         raise pytest.UsageError(terminal.printable(str(error))) from None
     measures = not config.option.collectonly and IDLE not in config.stash
     if config.option.benchmark_json is None and measures:
@@ -82,6 +83,7 @@ def open_session(config: pytest.Config) -> Session:
     if resumed := config.getoption("resume"):
         return _resume(config, RunFolder(locate(resumed, results)), display)
     plan = options.plan(config.getoption)
+    heap.choose(plan.heap)
     dataset = plan.load_dataset()
     # Listing the cells should leave nothing behind.
     parent = Path(mkdtemp()) if config.option.collectonly else results
@@ -96,6 +98,7 @@ def open_session(config: pytest.Config) -> Session:
 def _resume(config: pytest.Config, run: RunFolder, display: Display) -> Session:
     """The session that takes up `run`; merely listing what is left changes nothing."""
     plan = resume.plan_of(run, config.getoption)
+    heap.choose(plan.heap)
     if not config.option.collectonly:
         _hold(config, run, display)
     if data := config.getoption("data"):
@@ -104,7 +107,8 @@ def _resume(config: pytest.Config, run: RunFolder, display: Display) -> Session:
     dataset = plan.load_dataset()
     if dataset is not None:
         resume.require_same_data(run, facts, facts_of(dataset))
-    session = Session(plan, run, dataset, display)
+    cut = facts.get("cut")
+    session = Session(plan, run, dataset, display, map(str, cut if isinstance(cut, list) else []))
     left = session.todo.left_in_words
     state = f"with {left} done" if left else "complete"
     display.say(f"Resuming {run.path.name}, started {facts.get('started')}, {state}.")
@@ -150,10 +154,9 @@ def session(request: pytest.FixtureRequest) -> Session:
 
 @pytest.fixture
 def stopwatch(
-    benchmark: BenchmarkFixture, session: Session, visit: Visit, pytestconfig: pytest.Config
+    benchmark: BenchmarkFixture, session: Session, pytestconfig: pytest.Config
 ) -> Stopwatch:
-    """Times a visit."""
-    benchmark.params = items.identity(visit)  # as they go into JSON
+    """What to time with, and how long."""
     return Stopwatch(benchmark, Bounds.of(pytestconfig), timer_of(session.plan.device))
 
 
@@ -173,17 +176,25 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     shared = session.config.stash[SESSION]
     if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
         reporter.showfspath = False
-    weights = [items.weight(items.task_of(item), shared.plan) for item in session.items]
+    tasks = [(_kind(item), items.task_of(item)) for item in session.items]
+    weights = [items.weight(task, shared.plan) for _, task in tasks]
+    if not session.config.option.collectonly:
+        shared.begin(tasks, Bounds.of(session.config).max_time)
     shared.display.start(len(weights), sum(weights))
+
+
+def _kind(item: pytest.Item) -> str:
+    return item.name.partition("[")[0].removeprefix("test_")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
     """Say what runs."""
-    session, task = item.config.stash[SESSION], items.task_of(item)
-    kind = item.name.partition("[")[0].removeprefix("test_")
+    session, task, kind = item.config.stash[SESSION], items.task_of(item), _kind(item)
     session.display.running(f"{kind} {items.label(task)}")
+    begin = time.monotonic()
     result = yield
+    session.agenda.done(kind, task, time.monotonic() - begin)
     session.display.done(items.weight(task, session.plan))
     return result
 
@@ -219,7 +230,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
             if not left and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
                 session.exitstatus = pytest.ExitCode.OK
             if shared.run.has_results and IDLE not in session.config.stash:
-                shared.logbook.close(left)
+                shared.logbook.close(left, shared.cut)
     with _kept(session):
         yield
 

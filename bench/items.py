@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import TypeVar
 
 import pytest
 
-from bench.cells import Visit
+from bench.cells import Block, Spare, Visit
 from bench.options import Plan
 from bench.todo import Todo
 from models.config import TrainingConfig
 from reports.results import Cell
 
-Task = Visit | Cell | TrainingConfig
-"""A measurement to make, a cell to trace, or a training."""
+Task = Block | Visit | Cell | TrainingConfig | Spare
+"""What is measured in turns or by itself, a cell to trace, a training, or what is left."""
 
 Benchmark = TypeVar("Benchmark", bound=Callable[..., None])
 
 _RUNS_FOR: dict[Callable[..., None], tuple[str, Callable[[Todo], Sequence[Task]]]] = {}
 
-OF_THE_RUN = ("features", "dtype", "device", "threads")
-"""Fields of a cell that its scope and the run decide: no two items differ in these alone."""
+OF_THE_RUN = ("device", "threads")
+"""Fields of a cell that the run decides: no two items differ in these alone."""
+
+OPTIONAL = ("dtype", "pipeline", "options", "labels", "state", "optimizer")
+"""Fields that are said only where they are not as usual."""
+
+RIVALS = ("head", "replica", "options", "labels", "state")
+"""Fields that tell rivals apart."""
 
 
 def for_each(name: str, left: Callable[[Todo], Sequence[Task]]) -> Callable[[Benchmark], Benchmark]:
@@ -59,12 +65,24 @@ def identity(task: Task) -> dict[str, str | int]:
     """What tells `task` from others of its benchmark, in words and numbers."""
     match task:
         case Visit(cell, pass_index):
-            fields = {name: v for name, v in asdict(cell).items() if name not in OF_THE_RUN}
-            return {name: v for name, v in fields.items() if v != ""} | {"pass_index": pass_index}
+            return _said(cell) | {"pass_index": pass_index}
+        case Block(cells, pass_index):
+            return _said(cells[0], but=RIVALS) | {"pass_index": pass_index}
         case Cell():
-            return {"head": task.head}
+            return {"head": task.name}
+        case Spare(minutes):
+            return {"minutes": f"{minutes:g}"}
         case TrainingConfig():
             return {"variant": task.variant, "seed": task.seed}
+
+
+def _said(cell: Cell, but: Sequence[str] = ()) -> dict[str, str | int]:
+    return {
+        one.name: getattr(cell, one.name)
+        for one in fields(cell)
+        if one.name not in (*OF_THE_RUN, *but)
+        and not (one.name in OPTIONAL and getattr(cell, one.name) == one.default)
+    }
 
 
 def label(task: Task) -> str:
@@ -76,8 +94,12 @@ def label(task: Task) -> str:
 def weight(task: Task, plan: Plan) -> float:
     """Rough seconds of `task` on a small CPU: how much of the time left it stands for."""
     match task:
+        case Block():
+            return sum(weight(visit, plan) for visit in task.visits)
         case Visit(cell):
-            return 0.1 + 2e-10 * cell.classes * cell.batch * plan.sweep.features
+            return 0.04 + 2e-10 * cell.classes * cell.batch * cell.features
+        case Spare():
+            return 0.0
         case Cell():
             return 1.0
         case TrainingConfig():

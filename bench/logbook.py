@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -120,11 +121,12 @@ class Logbook:
             "harness_seconds": harness_seconds(timer_of(device)),
         }
 
-    def close(self, left: str) -> None:
+    def close(self, left: str, cut: Sequence[str] = ()) -> None:
         """Add this session to `run.json` and say how well the measuring itself went.
 
         Args:
             left: what the run still lacks, in words; empty if it is complete.
+            cut: what there was no time for.
         """
         wall = time.monotonic() - self._begin
         self._conditions.note()
@@ -145,6 +147,7 @@ class Logbook:
                 "finished": None if left else earlier.get("finished") or _now(),
                 "wall_seconds": so_far("wall_seconds") + wall,
                 "measured_seconds": so_far("measured_seconds") + self._inside_seconds,
+                "cut": list(cut),
                 "others_busy": max(self._watch.others, so_far("others_busy")),
                 "stolen": max(self._watch.stolen, so_far("stolen")),
                 "swapped_bytes": self._watch.swapped_bytes + int(so_far("swapped_bytes")),
@@ -160,6 +163,15 @@ class Logbook:
             "was spent inside measured code; timing itself adds "
             f"{1e6 * so_far('harness_seconds'):.2g} µs to a round."
         )
+        if cut:
+            kinds = Counter(what.partition(" ")[0] for what in cut)
+            again, others = kinds.pop("time", 0), kinds.total()
+            named = [what for what in cut if not what.startswith("time ")]
+            parts = [f"{again} blocks were not measured in another pass"] if again else []
+            parts += [f"{others} were left out: {', '.join(named)}"] if others else []
+            self._display.say(
+                f"To keep within --minutes {self._plan.minutes:g}, {', and '.join(parts)}."
+            )
         for advice in filter(None, (self._watch.advice(), condition.advice(readings))):
             self._display.say(advice, style="bold yellow")
         if left:

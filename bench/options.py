@@ -6,7 +6,7 @@ import math
 import os
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,16 +16,29 @@ import torch
 
 import heads
 from bench import peers
-from bench.cells import PIPELINES, SWEEPS, Sweep
+from bench.cells import PIPELINES, SWEEPS, Sweep, called
+from bench.machine.heap import HEAPS, Heap
+from bench.measure import labels
+from bench.measure.workload import why_unsuitable
 from models import variants
 from models.config import TrainingConfig
 from models.data import PER_CLASS, Dataset, load, root, stand_in
+from models.tinyvgg import TinyVGG
 from reports.arguments import MOST_SEED, number, several, shown, whole
+from reports.results import STATES, Cell
 from reports.results import fields as check
+from reports.results.cell import LONGEST_OPTIONS
 from reports.results.fields import Record, checked
 
 MOST_VISITS = 200_000
 """Of a run, all passes together: some days, and as many as a report can hold."""
+
+
+MOST_MINUTES = 60 * 24 * 365
+"""Of a run; whoever needs more has mistyped."""
+
+MINUTES: Mapping[str, float] = {"default": 12.0}
+"""What a sweep has where nothing was asked for; others take as long as they take."""
 
 
 def _parsed(record: Mapping[str, Any], field: str, parse: Callable[[str], str]) -> str:
@@ -54,6 +67,8 @@ class Plan(Record):
         threads: torch's intra-op threads; trainings at once share them.
         data: folder of CIFAR-100, or of images, as given; None where none was.
         jobs: trainings at once.
+        heap: whether memory that is freed goes back to the system, as malloc does it, or is kept.
+        minutes: that a session has; None for as long as all takes.
     """
 
     name: str = field(metadata=checked(check.name))
@@ -63,6 +78,10 @@ class Plan(Record):
     threads: int = field(metadata=checked(check.count, 1, 2**16))
     data: str | None = field(metadata=checked(check.optional, _folder))
     jobs: int = field(default=1, metadata=checked(check.count, 1, 2**16, later=True))
+    heap: Heap = field(default="default", metadata=checked(check.choice, HEAPS, later=True))
+    minutes: float | None = field(
+        default=None, metadata=checked(check.optional, check.number, 0, MOST_MINUTES, later=True)
+    )
 
     @classmethod
     def load(cls, record: Mapping[str, Any]) -> Self:
@@ -75,8 +94,10 @@ class Plan(Record):
         for kind, given in ((cls, record), (Sweep, record["sweep"])):
             if strange := sorted(given.keys() - {one.name for one in fields(kind)}):
                 raise ValueError(f"the option {strange[0]!r} is not known here")
-        for head in plan.sweep.heads:
-            _known(head)
+        for head in (*plan.sweep.heads, plan.sweep.a_a):
+            called(head)
+        _check_values(plan.sweep)
+        _check_sizes(plan.sweep)
         for variant in plan.sweep.trained:
             variants.config(variant)
         if strange := sorted(set(plan.sweep.pipelines) - set(PIPELINES)):
@@ -136,10 +157,15 @@ SWEEP = "default"
 """The sweep that is measured where none was asked for."""
 
 OVERRIDES = (
-    "heads", "classes", "batches", "model_classes", "features", "passes",
+    "heads", "classes", "batches", "model_classes", "features", "labels", "states", "dtypes",
+    "optimizers", "product", "passes",
     "trained", "epochs", "train_images", "seeds", "channels", "patience",
 )  # fmt: skip
 """Options that replace the field of the same name of the sweep."""
+
+DTYPES = ("float32", "bfloat16", "float16", "tf32")
+AUTOCAST = ("bfloat16", "float16")
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "adagrad")
 
 MOST_CLASSES = 2**31 - 1
 """What an index of 32 bits reaches; twenty times the largest output published so far."""
@@ -160,7 +186,7 @@ BENCHMARK: dict[str, Callable[[str], float]] = {
     "warmup_iterations": whole(0, 1_000_000),
 }
 """pytest-benchmark's own options that bound a measurement; it takes nan and inf for seconds."""
-FLAGS = {"trained": "train"}
+FLAGS = {"trained": "train", "dtypes": "dtype", "optimizers": "optimizer"}
 """Of options whose flag is not their name."""
 
 
@@ -174,7 +200,8 @@ def add_to(parser: pytest.Parser) -> None:
         "--heads",
         type=_heads,
         metavar="NAME,...",
-        help=f"heads to measure and train, of: {', '.join(heads.names())}; "
+        help="heads to measure and train, with options as in hierarchical(tree=huffman) or "
+        f"adaptive(cutoffs=1000/5000), of: {', '.join(heads.names())}; "
         f"peers to measure beside them: {', '.join(peers.names())}",
     )
     add(
@@ -189,10 +216,44 @@ def add_to(parser: pytest.Parser) -> None:
         ("--classes", 2, MOST_CLASSES, "class counts of the isolated heads"),
         ("--batches", 1, 2**24, "batch sizes"),
         ("--model-classes", 2, MOST_CLASSES, "class counts of the heads inside TinyVGG"),
+        ("--features", 1, 2**20, "widths of the isolated heads' input; the first is the standard"),
     ):
-        add(flag, type=_ascending(whole(low, high)), metavar="N,...", help=text)
+        read = several(whole(low, high)) if flag == "--features" else _ascending(whole(low, high))
+        add(flag, type=read, metavar="N,...", help=text)
+    for flag, known, text in (
+        ("--states", STATES, "of the model that predicts"),
+        ("--dtype", DTYPES, "of weights and features; tf32 on CUDA only"),
+        ("--optimizer", OPTIMIZERS, "what makes the steps"),
+    ):
+        dest = {flag: name for name, flag in FLAGS.items()}.get(flag[2:], flag[2:])
+        add(
+            flag,
+            dest=dest,
+            type=_among(known),
+            metavar="NAME,...",
+            help=f"{text}, of: {', '.join(known)}",
+        )
+    add(
+        "--autocast",
+        type=_among(AUTOCAST),
+        metavar="NAME,...",
+        help=f"make products of float32 weights in: {', '.join(AUTOCAST)}",
+    )
+    add(
+        "--labels",
+        type=several(_label),
+        metavar="LABELS,...",
+        help="how often classes occur: uniform, zipf, zipf:EXPONENT, words:LANGUAGE (needs the "
+        "extra 'words'), or a file with a count for each class, text or JSON",
+    )
+    add(
+        "--product",
+        action="store_true",
+        default=None,
+        help="measure every combination of widths, labels, states, dtypes and optimizers; by "
+        "default, those beyond the first of each are measured by themselves, at a few sizes",
+    )
     for flag, low, high, text in (
-        ("--features", 1, 2**20, "width of the isolated heads' input"),
         ("--passes", 1, 1_000, "times the whole grid is measured"),
         ("--epochs", 0, EPOCHS, "epochs of each training; 0 trains nothing"),
         ("--train-images", 1, IMAGES, "train on this many images only"),
@@ -205,10 +266,18 @@ def add_to(parser: pytest.Parser) -> None:
     add("--seed", type=whole(0, MOST_SEED), help="of order, data and training (0)")
     add("--device", type=device, help="cpu, cuda or cuda:N (cpu)")
     add("--jobs", type=whole(1, JOBS), metavar="N", help="trainings at once (1)")
+    add("--heap", choices=HEAPS, help="freed memory: as malloc does it, or kept (default)")
     add(
         "--data",
         metavar="DIR",
         help="folder of CIFAR-100 or of class folders (default: $CIFAR100_ROOT, else data/)",
+    )
+    add(
+        "--minutes",
+        type=_minutes,
+        metavar="N",
+        help="that a session has: what does not fit is left out and named, what is left is spent "
+        "where the fastest head is not known yet; 'none' for no limit (12 for the default sweep)",
     )
     add("--results", metavar="DIR", default="results", help="where runs are kept (%(default)s/)")
     add("--resume", metavar="RUN", help="complete this run; 'latest' is the newest")
@@ -224,18 +293,25 @@ def plan(option: Callable[[str], Any]) -> Plan:
         pytest.UsageError: together, the options ask for more than can be measured.
     """
     sweep = option("sweep") or SWEEP
-    overrides = {name: value for name in OVERRIDES if (value := option(name)) is not None}
+    overrides = _overrides(option)
     if "heads" in overrides:
         overrides["a_a"] = overrides["heads"][0]
         if SWEEPS[sweep].trained:
-            own = tuple(name for name in overrides["heads"] if name not in peers.names())
-            overrides.setdefault("trained", own)
+            overrides.setdefault("trained", tuple(filter(_trainable, overrides["heads"])))
     folder = root(option("data"))
     asked = replace(SWEEPS[sweep], **overrides)
     if asked.visits > MOST_VISITS:
         raise pytest.UsageError(
             f"heads, classes, batches and passes make {asked.visits:,} visits, expected at most "
             f"{MOST_VISITS:,}: ask for fewer of them"
+        )
+    try:
+        _check_sizes(asked)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    if "tf32" in asked.dtypes and not (option("device") or "cpu").startswith("cuda"):
+        raise pytest.UsageError(
+            "argument --dtype: tf32 is CUDA's; leave it out or use --device cuda"
         )
     return Plan(
         name=sweep,
@@ -245,6 +321,10 @@ def plan(option: Callable[[str], Any]) -> Plan:
         threads=option("threads") or torch.get_num_threads(),
         data=None if folder is None else str(folder),
         jobs=option("jobs") or 1,
+        heap=option("heap") or "default",
+        minutes=MINUTES.get(sweep)
+        if (asked_for := option("minutes")) is None
+        else asked_for or None,
     )
 
 
@@ -254,13 +334,72 @@ def contradiction(plan: Plan, option: Callable[[str], Any]) -> str:
     Where its data lie is free to change: what they are is checked when they have been read.
     """
     kept = {"sweep": plan.name} | {
-        name: getattr(plan, name) for name in ("seed", "device", "threads", "jobs")
+        name: getattr(plan, name) for name in ("seed", "device", "threads", "jobs", "heap")
     }
+    asked = {name: option(name) for name in kept} | _overrides(option)
     for name, ours in (kept | {name: getattr(plan.sweep, name) for name in OVERRIDES}).items():
-        if (given := option(name)) not in (None, ours):
+        if (given := asked.get(name)) not in (None, ours):
             flag = FLAGS.get(name, name.replace("_", "-"))
             return f"--{flag} {_shown(given)} contradicts the run, which has {_shown(ours)}"
     return ""
+
+
+def _overrides(option: Callable[[str], Any]) -> dict[str, Any]:
+    """Fields of the sweep that the options replace, and what by."""
+    given = {name: value for name in OVERRIDES if (value := option(name)) is not None}
+    if autocast := option("autocast"):
+        within = tuple(f"autocast-{name}" for name in autocast)
+        given["dtypes"] = (*given.get("dtypes", ()), *within)
+    return given
+
+
+def _check_values(sweep: Sweep) -> None:
+    """Raise a `ValueError` unless dtypes and optimizers are known here."""
+    dtypes = (*DTYPES, *(f"autocast-{name}" for name in AUTOCAST))
+    for kind, given, known in (
+        ("dtype", sweep.dtypes, dtypes),
+        ("optimizer", sweep.optimizers, OPTIMIZERS),
+    ):
+        if strange := [one for one in given if one not in known]:
+            raise ValueError(f"no {kind} called {shown(strange[0])}; there are: {', '.join(known)}")
+
+
+def _check_sizes(sweep: Sweep) -> None:
+    """Raise a `ValueError` where labels know fewer classes, or no size suits a head's options.
+
+    Sizes that do not, among others that do, are skipped when their turn comes, which says why.
+    """
+    largest = max((*sweep.classes, *sweep.model_classes))
+    for given in sweep.labels:
+        most = labels.most_classes(given)
+        if most is not None and largest > most:
+            raise ValueError(
+                f"labels {labels.name(given)} know {most:,} classes, the sweep has {largest:,}: "
+                "ask for fewer with --classes and --model-classes"
+            )
+    sizes = [(width, n) for n in sorted(sweep.classes) for width in sweep.features]
+    inside = [(TinyVGG().out_features, n) for n in sorted(sweep.model_classes)]
+    for head in sweep.heads:
+        name, options = called(head)
+        reasons = []
+        for width, n in [*sizes, *inside] if options else ():
+            cell = Cell("isolated", name, "train", n, 1, width, options=options)
+            if not (reason := why_unsuitable(cell)):
+                break
+            reasons.append(reason)
+        else:
+            if reasons:
+                raise ValueError(reasons[-1])
+
+
+def _trainable(head: str) -> bool:
+    if head in peers.names():
+        return False
+    try:
+        variants.config(head)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(value: object) -> str:
@@ -309,18 +448,37 @@ def _variants(given: str) -> tuple[str, ...]:
 
 
 def _heads(given: str) -> tuple[str, ...]:
-    chosen = _names(given)
-    for name in chosen:
+    chosen = []
+    # A comma within parentheses parts options, not heads.
+    for call in re.split(r",(?![^()]*\))", given):
         try:
-            _known(name)
+            name, options = called(_named(call.strip()))
         except ValueError as error:
             raise ArgumentTypeError(str(error)) from None
-    return chosen
+        if len(options) > LONGEST_OPTIONS:
+            raise ArgumentTypeError(f"{name}: options longer than {LONGEST_OPTIONS} characters")
+        chosen.append(f"{name}({options})" if options else name)
+    return tuple(dict.fromkeys(chosen))
 
 
-def _known(name: str) -> None:
-    if name not in (known := (*heads.names(), *peers.names())):
-        raise ValueError(f"no head called {shown(name)}; there are: {', '.join(known)}")
+def _among(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    def read(given: str) -> str:
+        if given not in known:
+            raise ArgumentTypeError(f"expected one of {', '.join(known)}, got {shown(given)}")
+        return given
+
+    return several(read)
+
+
+def _label(given: str) -> str:
+    try:
+        return labels.parse(given)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def _minutes(given: str) -> float:
+    return 0.0 if given == "none" else number(0, MOST_MINUTES)(given)
 
 
 def device(given: str) -> str:

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cached_property, partial
+from statistics import median
+from typing import Any, NoReturn
 
 import pytest
 import torch
 
 from bench import interrupts
-from bench.cells import Visit
+from bench.budget import Agenda, Deadline, Pace
+from bench.cells import MODEL_BATCH, Block, Visit, anchor, model_step
 from bench.display import Display
+from bench.items import Task, label, weight
 from bench.logbook import Logbook
+from bench.machine.clock import timer_of
 from bench.measure import memory
-from bench.measure.subject import Subject
+from bench.measure.duet import Rival
+from bench.measure.subject import Subjects
+from bench.measure.timing import play, warm_up
+from bench.measure.workload import Workload
 from bench.options import Plan
 from bench.todo import Todo
 from models.data import Dataset
 from reports.results import Cell, Entry, Kind, RunFolder, Status, Time
 from reports.results.journal import KINDS, Figures
+
+ANCHOR_SECONDS, IMAGE_SECONDS = 2.5e-4, 1.2e-4
+"""A step of the anchor, and an image in a step of TinyVGG, on the machine that what is expected of
+cells and trainings was measured on."""
+
+PROBES, PROBE_SECONDS, PROBE_WEIGHT = 9, 0.5, 5.0
+"""Steps of a probe, its longest warm-up, and seconds of work that its outcome counts for."""
 
 ATTEMPTS = 2
 """One kill may be anybody's; a cell during which the process is killed again is left out."""
@@ -37,10 +52,16 @@ class Session:
         run: where to keep it; may hold entries of an earlier session already.
         dataset: what to train on, or None to train nothing.
         display: where to say how it goes.
+        cut: what an earlier session had no time for.
     """
 
     def __init__(
-        self, plan: Plan, run: RunFolder, dataset: Dataset | None, display: Display
+        self,
+        plan: Plan,
+        run: RunFolder,
+        dataset: Dataset | None,
+        display: Display,
+        cut: Iterable[str] = (),
     ) -> None:
         torch.set_num_threads(plan.threads)
         self.plan = plan
@@ -49,31 +70,105 @@ class Session:
         self.display = display
         self._journal = run.journal
         earlier = self._journal.entries()
-        self.todo = Todo(plan, run, dataset, earlier)
-        self.subject = Subject()
+        self.cut = list(cut)
+        self.todo = Todo(plan, run, dataset, earlier, self._is_cut)
+        self.agenda = Agenda([], Deadline(None), Pace(), 0.0, lambda task: 0.0)
+        self.subjects = Subjects()
+        self._blocks = 0
         self.logbook = Logbook(run, plan, display)
-        self._seconds = {
-            e.cell: e.figures.seconds[0] for e in earlier if isinstance(e.figures, Time)
-        }
+        self.times: dict[Cell, dict[int, Time]] = {}
+        for entry in earlier:
+            self._note(entry)
         self._attempts = run.read_attempt()
 
     def left(self) -> str:
         """What the run still lacks, in words; empty once it is complete."""
-        return Todo(self.plan, self.run, self.dataset, self._journal.entries()).left_in_words
+        entries = self._journal.entries()
+        return Todo(self.plan, self.run, self.dataset, entries, self._is_cut).left_in_words
+
+    def leave_out(self, kind: str, task: Task) -> NoReturn:
+        """Note that there is no time for `task`, and skip it."""
+        self.cut.append(_named(kind, task))
+        self.forgo()
+
+    def forgo(self) -> NoReturn:
+        """Skip what has begun, as there is no time for it."""
+        self.agenda.forgo()
+        pytest.skip(f"no time was left of --minutes {self.plan.minutes:g}")
+
+    def _is_cut(self, kind: str, task: Task) -> bool:
+        return _named(kind, task) in self.cut
+
+    def begin(self, tasks: Sequence[tuple[str, Task]], rounds: float) -> None:
+        """See what there is to do, with so many seconds of rounds for each cell."""
+        expected = partial(weight, plan=self.plan)
+        pace = Pace()
+        if self.plan.minutes is not None and tasks:
+            self._probe(pace)
+        self.agenda = Agenda(tasks, Deadline(self.plan.minutes), pace, rounds, expected)
+
+    def _probe(self, pace: Pace) -> None:
+        """Learn how fast this machine is: of a head's training steps, and of the model's."""
+        device, threads = self.plan.device, self.plan.threads
+        for kind, cell, expected in (
+            ("time", anchor(device, threads), ANCHOR_SECONDS),
+            ("training", model_step(device, threads), IMAGE_SECONDS * MODEL_BATCH),
+        ):
+            timer = timer_of(device)
+            timed = Workload(cell).prepare(cell.phase)
+            warm_up(timed, timer, PROBE_SECONDS)
+            seconds = median(play(timed, 1, timer).seconds for _ in range(PROBES))
+            pace.learn(kind, PROBE_WEIGHT, PROBE_WEIGHT * seconds / expected)
+
+    @cached_property
+    def anchor(self) -> Rival:
+        """What takes part in every block."""
+        cell = anchor(self.plan.device, self.plan.threads)
+        return Workload(cell).rival(cell.phase)
+
+    def name_block(self) -> str:
+        """A name that no other block of the run has."""
+        self._blocks += 1
+        return f"{self.logbook.session}.{self._blocks}"
+
+    def attempts(self, block: Block) -> list[tuple[str, tuple[Cell, ...]]]:
+        """What to try in order to measure `block`, and which cells that is.
+
+        All at once; one by one where the process was killed with all: one of them is to blame.
+        """
+        alone: list[tuple[str, tuple[Cell, ...]]]
+        alone = [(f"time {visit}", (visit.cell,)) for visit in block.visits]
+        together = f"time {block}"
+        killed = {what for what, times in self._attempts.items() if times >= ATTEMPTS}
+        suspect = together in killed or any(what in self._attempts for what, _ in alone)
+        return alone if suspect else [(together, block.cells)]
 
     def earlier_seconds(self, cell: Cell) -> float:
         """What a call took when `cell` was measured last, 0 if it was not."""
-        return float(self._seconds.get(cell, 0.0))
+        passes = self.times.get(cell)
+        return float(passes[max(passes)].seconds[0]) if passes else 0.0
+
+    def _note(self, entry: Entry) -> None:
+        if isinstance(entry.figures, Time):
+            self.times.setdefault(entry.cell, {})[entry.pass_index] = entry.figures
 
     @contextmanager
     def entry(self, kind: Kind, visit: Visit) -> Iterator[dict[str, Any]]:
         """Write the figures put into the yielded mapping, or why there are none, to the journal."""
+        with self.outcome(kind, visit) as figures:
+            if self.agenda.is_over:
+                self.forgo()
+            self.begin_attempt(f"{kind} {visit}")
+            yield figures
+
+    @contextmanager
+    def outcome(self, kind: Kind, visit: Visit) -> Iterator[dict[str, Any]]:
+        """The same for what has begun already, with others."""
         figures: dict[str, Any] = {}
         kept: Figures | None = None
         status: Status = "measured"
         reason = ""
         try:
-            self._begin_attempt(f"{kind} {visit}")
             yield figures
             kept = KINDS[kind].load(figures)
         except pytest.skip.Exception as skipped:
@@ -84,7 +179,7 @@ class Session:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in interrupts.FULL:
                 raise  # whoever drives the session ends the run
-            self.subject.forget()
+            self.subjects.discard(visit.cell)
             reason = _one_line(error)
             if memory.is_out_of_memory(error):
                 status = "out-of-memory"
@@ -92,13 +187,13 @@ class Session:
             status = "failed"
             raise
         finally:
-            if isinstance(kept, Time):
-                self._seconds[visit.cell] = kept.seconds[0]
             if kept or reason:
                 where = visit.cell, visit.pass_index
-                self._append(Entry(kind, status, *where, reason, kept, self.logbook.session))
+                entry = Entry(kind, status, *where, reason, kept, self.logbook.session)
+                self._note(entry)
+                self._append(entry)
 
-    def _begin_attempt(self, what: str) -> None:
+    def begin_attempt(self, what: str) -> None:
         """Note what runs, so that a cell that kills the process does not kill every resumed one."""
         attempts = self._attempts.get(what, 0) + 1
         try:
@@ -124,6 +219,10 @@ class Session:
             "measured before is safe; make room, then: tox -e bench -- --resume "
             f"{self.run.path.name}"
         )
+
+
+def _named(kind: str, task: Task) -> str:
+    return f"{kind} {label(task)}"
 
 
 def _one_line(error: Exception) -> str:

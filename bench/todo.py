@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, get_args
 
 import heads
 from bench import peers
-from bench.cells import PIPELINE_HEAD, Visit, grid, itinerary
+from bench.cells import PIPELINE_HEAD, Block, Spare, Visit, blocks, grid, itinerary
 from bench.measure import per_core, races
 from bench.options import Plan
 from bench.train.trainings import name_of
@@ -17,8 +17,11 @@ from models.data import Dataset
 from models.tinyvgg import TinyVGG
 from reports.results import Cell, Entry, Kind, RunFolder, Scope
 
-Measured = Literal["time", "memory", "split", "search", "pipeline"]
+Measured = Literal["time", "device", "memory", "split", "search", "pipeline"]
 """What is measured, a line in the journal for every visit; races are a search there."""
+
+DEVICE_PASSES = 2
+"""A GPU's own clock differs little from pass to pass."""
 
 PIPELINE_BATCH = 32
 """The published study's."""
@@ -32,11 +35,18 @@ class Todo:
         run: where trainings and traces of an earlier session are.
         dataset: what to train on, or None to train nothing.
         earlier: what is in the journal already.
+        is_cut: whether there was no time for something, by kind of work and task.
     """
 
     def __init__(
-        self, plan: Plan, run: RunFolder, dataset: Dataset | None, earlier: Iterable[Entry]
+        self,
+        plan: Plan,
+        run: RunFolder,
+        dataset: Dataset | None,
+        earlier: Iterable[Entry],
+        is_cut: Callable[[str, Block | Cell | TrainingConfig], bool] = lambda kind, task: False,
     ) -> None:
+        self._is_cut = is_cut
         self._plan, self._run, self._dataset = plan, run, dataset
         # What failed may have been a passing trouble: a resumed run tries it again.
         self._entered = {entry.key: entry.status for entry in earlier}
@@ -53,7 +63,12 @@ class Todo:
         sweep, seed = self._plan.sweep, self._plan.seed
         match what:
             case "time":
-                return list(itinerary(self._grid, sweep.passes, seed, sweep.heavy_passes))
+                return [visit for block in self._blocks() for visit in block.visits]
+            case "device":
+                if self._plan.device == "cpu":
+                    return []
+                ours = [cell for cell in self._grid if not peers.trainer(cell.head)]
+                return list(itinerary(ours, min(DEVICE_PASSES, sweep.passes), seed))
             case "memory":
                 # Of what a library allocates for itself, torch's allocator knows nothing.
                 unique = [c for c in self._grid if c.replica == 0 and not peers.trainer(c.head)]
@@ -89,6 +104,20 @@ class Todo:
             if self._entered.get((kind, visit.cell, visit.pass_index), "failed") == "failed"
         ]
 
+    def blocks_left(self) -> list[Block]:
+        """What still competes: a block of which a part is measured is left without that part."""
+        left = set(self.left("time"))
+        parts = [
+            Block(tuple(v.cell for v in block.visits if v in left), block.pass_index)
+            for block in self._blocks()
+        ]
+        return [part for part in parts if part.cells]
+
+    def _blocks(self) -> list[Block]:
+        sweep = self._plan.sweep
+        planned = blocks(self._grid, sweep.passes, self._plan.seed, sweep.heavy_passes)
+        return [block for block in planned if not self._is_cut("time", block)]
+
     def progress(self) -> Mapping[str, tuple[int, int]]:
         """Kind of work -> how much of it has ended, well or not, of how much was planned.
 
@@ -99,7 +128,7 @@ class Todo:
             for what in get_args(Measured)
             for visit in self.visits(what)
         ]
-        trainings = [] if self._dataset is None else [name_of(c) for c in self._plan.trainings()]
+        trainings = [name_of(config) for config in self._trainings()]
         traces = self._traced_heads()
         return {
             "cells": (sum(key in self._entered for key in visits), len(visits)),
@@ -130,9 +159,16 @@ class Todo:
 
     def trainings_left(self) -> list[TrainingConfig]:
         """The trainings that have not ended well yet."""
+        return [c for c in self._trainings() if not self._run.is_trained(name_of(c))]
+
+    def spare(self) -> list[Spare]:
+        """What is left in the end, where a run has so many minutes."""
+        return [] if self._plan.minutes is None else [Spare(self._plan.minutes)]
+
+    def _trainings(self) -> list[TrainingConfig]:
         if self._dataset is None:
             return []
-        return [c for c in self._plan.trainings() if not self._run.is_trained(name_of(c))]
+        return [c for c in self._plan.trainings() if not self._is_cut("training", c)]
 
     def traces_left(self) -> list[Cell]:
         """The cells of which there is no trace yet: one for each head that is trained.
@@ -140,13 +176,15 @@ class Todo:
         They are of training steps of TinyVGG at CIFAR-100's 100 classes.
         """
         return [
-            self._cell("in-model", head, "train", classes=100, batch=32)
-            for head in self._traced_heads()
-            if not self._run.is_traced(head)
+            self._traced(head) for head in self._traced_heads() if not self._run.is_traced(head)
         ]
 
     def _traced_heads(self) -> list[str]:
-        return list(dict.fromkeys(config.head for config in self._plan.trainings()))
+        named = dict.fromkeys(config.head for config in self._plan.trainings())
+        return [head for head in named if not self._is_cut("trace", self._traced(head))]
+
+    def _traced(self, head: str) -> Cell:
+        return self._cell("in-model", head, "train", classes=100, batch=32)
 
     def _cell(
         self,
@@ -155,13 +193,11 @@ class Todo:
         phase: Phase,
         classes: int,
         batch: int,
-        replica: int = 0,
-        pipeline: str = "",
+        features: int = 0,
+        **more: Any,
     ) -> Cell:
-        """A cell on this run's device, with the features that its scope implies."""
-        features = self._plan.sweep.features if scope == "isolated" else self._model_features
-        return Cell(
-            scope, head, phase, classes, batch, features,
-            device=self._plan.device, threads=self._plan.threads,
-            replica=replica, pipeline=pipeline,
-        )  # fmt: skip
+        """A cell on this run's device; in-model, with the features that TinyVGG gives."""
+        if scope != "isolated":
+            features = self._model_features
+        on: dict[str, Any] = {"device": self._plan.device, "threads": self._plan.threads}
+        return Cell(scope, head, phase, classes, batch, features, **on, **more)

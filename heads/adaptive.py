@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32
+from heads.base import INT64_BYTES, Cost, HeadOutput, Phase, at_least_float32
 from heads.options import integer, shown
 from heads.order import Ordered
 from heads.trees import checked_counts
@@ -74,8 +74,9 @@ class Adaptive(Ordered):
         cutoffs: ascending ends, in 1..n-1, of the short list and of each cluster but the last;
             by default `default_cutoffs`. A cluster needs a feature to work on, so at most
             log4(d) of them; with fewer than 4 features, clusters keep them all.
-        counts: how often each class occurs, (n,); classes are then ranked by it. By default they
-            are taken as numbered by descending frequency.
+        counts: how often each class occurs, (n,); classes are then ranked by it, and those that
+            occur equally often by number. By default they are taken as numbered by descending
+            frequency.
 
     Shape:
         - input: (N, d), target: (N,); output: (N,), loss: ()
@@ -87,8 +88,12 @@ class Adaptive(Ordered):
     Clusters are computed in float32 at least, and all of it is under autocast: two products in a
     row would round twice, and float16 would lose the gradients between them.
 
-    Cost: that of a batch of uniform targets, which is the worst of the ones it is meant for.
+    Cost: that of a batch of targets as `expect` is told; else of uniform ones, the worst of those
+    it is meant for. Predictions are counted as if they followed the same labels, else as if all lay
+    in clusters.
     """
+
+    label_phases: ClassVar[frozenset[Phase]] = frozenset({"forward", "backward", "predict"})
 
     def __init__(
         self,
@@ -110,7 +115,9 @@ class Adaptive(Ordered):
         )
         order = None
         if counts is not None:
-            order = checked_counts(counts, num_classes).argsort(descending=True, stable=True)
+            weights = checked_counts(counts, num_classes)
+            if (weights[1:] > weights[:-1]).any():
+                order = weights.argsort(descending=True, stable=True)
         self.arrange(order, self.adaptive.head.weight.device)
 
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
@@ -201,11 +208,16 @@ class Adaptive(Ordered):
         return Cost(parameters, 3 * parameters * self.itemsize)
 
     def predict_cost(self, batch_size: int) -> Cost:
-        """Everything for every sample: no short-list class wins."""
+        """The short list for all, and everything for each sample whose cluster beats it.
+
+        Those are the ones that the labels expected put into clusters; else all.
+        """
         d = self.in_features
         multiply_adds = batch_size * d * self.adaptive.head_size
-        for _, hidden, size in self._clusters(batch_size):
-            multiply_adds += batch_size * hidden * (d + size)
+        clusters = self._clusters(batch_size)
+        in_cluster = batch_size if self.shares is None else sum(share for share, _, _ in clusters)
+        for _, hidden, size in clusters:
+            multiply_adds += in_cluster * hidden * (d + size)
         elements = self._parameters_read() + batch_size * d
         return Cost(multiply_adds, elements * self.itemsize + batch_size * INT64_BYTES)
 
@@ -213,15 +225,15 @@ class Adaptive(Ordered):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def _clusters(self, batch_size: int) -> list[tuple[int, int, int]]:
-        """Per cluster: its share of a batch of uniform targets, its hidden width, its size."""
-        sizes = [
-            stop - start
-            for start, stop in zip(
-                self.adaptive.cutoffs[:-1], self.adaptive.cutoffs[1:], strict=True
-            )
-        ]
+        """Per cluster: how many of a batch's targets lie in it, its hidden width, its size."""
+        ends = self.adaptive.cutoffs
+        sizes = [stop - start for start, stop in pairwise(ends)]
+        shares = [size / self.num_classes for size in sizes]
+        if self.shares is not None:
+            by_rank = self.shares if self.order is None else self.shares[self.order.cpu()]
+            shares = [float(by_rank[start:stop].sum()) for start, stop in pairwise(ends)]
         hidden = [next(cluster.parameters()).size(0) for cluster in self.adaptive.tail]
         return [
-            (round(batch_size * size / self.num_classes), width, size)
-            for width, size in zip(hidden, sizes, strict=True)
+            (round(batch_size * share), width, size)
+            for share, width, size in zip(shares, hidden, sizes, strict=True)
         ]

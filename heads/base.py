@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from heads.options import integer
 from heads.transforms import values_are_hidden
+from heads.trees import checked_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 INT64_BYTES = 8
 """Bytes of an index: a target, or a row of a sparse gradient."""
@@ -70,6 +74,11 @@ class Head(nn.Module, ABC):
     Attributes:
         learning_rate: of the step that the head makes by itself in its backward; None for a head
             whose gradients are an optimizer's to use.
+        label_phases: those of forward, backward, step and predict in which the head's work, down to
+            the rows that it reads, may depend on which classes occur among the targets, or are
+            predicted. All of them, unless a head knows better.
+        shares: of the classes among the targets, (num_classes,), float64 on the CPU, for `cost`;
+            None where nobody has said: see `expect`.
 
     Raises:
         ValueError: `in_features` < 1 or `num_classes` < 2; in use, an input or target of another
@@ -79,6 +88,8 @@ class Head(nn.Module, ABC):
     """
 
     learning_rate: float | None = None
+    label_phases: ClassVar[frozenset[Phase]] = frozenset({"forward", "backward", "step", "predict"})
+    shares: Tensor | None = None
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__()
@@ -97,7 +108,8 @@ class Head(nn.Module, ABC):
 
         Phases: the loss with its graph (`forward`), its gradients (`backward`), one plain SGD
         update (`step`), all three (`train`), and the most probable class (`predict`). Where work
-        depends on the labels or the scores, it is the most that it can be.
+        depends on the labels, it is the expected work under those of `expect`, else the most that
+        it can be; where it depends on the scores, the most that it can be.
         """
         if phase not in get_args(Phase):
             raise ValueError(f"phase must be one of {', '.join(get_args(Phase))}, got {phase!r}")
@@ -115,6 +127,23 @@ class Head(nn.Module, ABC):
             self.step_cost(batch_size),
         )
         return Cost(sum(p.multiply_adds for p in parts), sum(p.bytes for p in parts))
+
+    def expect(self, counts: Sequence[float] | Tensor | None) -> None:
+        """Have `cost` count the expected work of independent labels that occur so often.
+
+        Args:
+            counts: how often each class occurs, (num_classes,); None for labels unknown.
+
+        Raises:
+            ValueError: not so many finite numbers of at least 0, or all are 0.
+        """
+        if counts is None:
+            self.shares = None
+            return
+        weights = checked_counts(counts, self.num_classes)
+        if not weights.any():
+            raise ValueError("counts must not all be 0")
+        self.shares = weights / weights.sum()
 
     @abstractmethod
     def forward_cost(self, batch_size: int) -> Cost:
@@ -195,6 +224,16 @@ class Head(nn.Module, ABC):
 def check_sizes(in_features: int, num_classes: int) -> tuple[int, int]:
     """Both as ints; a `ValueError` unless the one is at least 1, the other at least 2."""
     return integer("in_features", in_features, 1), integer("num_classes", num_classes, 2)
+
+
+def distinct(probabilities: Tensor, draws: int) -> float:
+    """How many different things turn up among independent draws, expected: (M,) -> a number.
+
+    Args:
+        probabilities: of each thing in one draw; they need not exclude each other.
+        draws: how many there are.
+    """
+    return float(-torch.expm1(draws * torch.log1p(-probabilities.clamp(max=1))).sum())
 
 
 def at_least_float32(scores: Tensor) -> Tensor:

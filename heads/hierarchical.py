@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32
+from heads.base import INT64_BYTES, Cost, HeadOutput, Phase, at_least_float32, distinct
 from heads.heap import Path, best_leaf, heap_path, leaf_log_prob
 from heads.kernels import Pairs, gathered, pair_scores, path_log_prob, score_pairs
 from heads.order import Ordered
@@ -56,6 +56,8 @@ class HierarchicalDense(Ordered):
     Cost, with L = ceil(log2 n), in multiply-adds: forward N L d, backward 2 N L d, step
     (n - 1) (d + 1), predict N (n - 1) d.
     """
+
+    label_phases: ClassVar[frozenset[Phase]] = frozenset({"forward", "backward"})
 
     def __init__(
         self,
@@ -119,9 +121,24 @@ class HierarchicalDense(Ordered):
         return Cost(batch_size * n * d, elements * self.itemsize + batch_size * INT64_BYTES)
 
     def rows_touched(self, batch_size: int) -> int:
-        """Most distinct rows that a batch can touch: per level, its nodes or one per sample."""
+        """Distinct rows that a batch touches, expected under `shares`; else the most it can touch.
+
+        Those are, per level, its nodes or one per sample.
+        """
+        if self.shares is not None:
+            return round(distinct(self._passed(self.shares), batch_size))
         widths = (min(2**level, self.leaves - 2**level) for level in range(self.depth))
         return sum(min(width, batch_size) for width in widths)
+
+    def _passed(self, shares: Tensor) -> Tensor:
+        """Probability that a sample's path passes each inner node: (n,) -> (leaves - 1,)."""
+        through = shares.new_zeros(2 * self.leaves)
+        by_place = shares if self.order is None else shares[self.order.cpu()]
+        through[self.leaves : self.leaves + self.num_classes] = by_place
+        for first in (1 << level for level in reversed(range(self.depth))):
+            end = min(2 * first, self.leaves)
+            through[first:end] = through[2 * first : 2 * end].view(-1, 2).sum(dim=1)
+        return through[1 : self.leaves]
 
 
 class Hierarchical(TreeHead, HierarchicalDense):
@@ -142,8 +159,8 @@ class Hierarchical(TreeHead, HierarchicalDense):
 
     Source, arguments, shape, errors: as `HierarchicalDense`.
 
-    Cost, with L = ceil(log2 n) and R the most distinct rows that a batch can touch (at most N L;
-    uniform labels share some of them and touch fewer), in multiply-adds:
+    Cost, with L = ceil(log2 n) and R the distinct rows that a batch touches (see `rows_touched`; at
+    most N L), in multiply-adds:
     forward N L d, backward 2 N L d, step R (d + 1), predict at worst N (n - 1) d; for n <= 256,
     N (n - 1) d, 2 N (n - 1) d, (n - 1) (d + 1), N (n - 1) d.
     """

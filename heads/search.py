@@ -14,10 +14,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from itertools import count
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from heads.base import Head, Phase
 from heads.kernels import RowSparse
 from heads.trees import Tree
 
@@ -60,6 +62,7 @@ class TreeHead(RowSparse):
         inner_nodes: how many nodes a full scoring evaluates.
     """
 
+    label_phases: ClassVar[frozenset[Phase]] = Head.label_phases
     depth: int
     inner_nodes: int
 

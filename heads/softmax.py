@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import INT64_BYTES, Cost, Head, HeadOutput, at_least_float32
+from heads.base import INT64_BYTES, Cost, Head, HeadOutput, Phase, at_least_float32
 
 
 class Softmax(Head):
@@ -28,6 +30,8 @@ class Softmax(Head):
     Cost, in multiply-adds: forward N n d, backward 2 N n d, step n (d + 1), predict N n d. The
     N x n log-probabilities are kept from forward to backward.
     """
+
+    label_phases: ClassVar[frozenset[Phase]] = frozenset()
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__(in_features, num_classes)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32, check_sizes
+from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32, check_sizes, distinct
 from heads.clustering import clustered
 from heads.heap import CACHED_SCORES
 from heads.hierarchical import ALL_NODES_UP_TO, Hierarchical
@@ -296,12 +296,28 @@ class TreeSoftmax(TreeHead):
         return Cost(batch_size * rows * d, elements * self.itemsize + batch_size * INT64_BYTES)
 
     def _rows(self, batch_size: int) -> tuple[int, int]:
-        """Products of a batch of uniform targets, and the most distinct rows that it can touch."""
+        """Products of a batch, and the distinct rows that it touches.
+
+        Both are expected under `shares`; else of uniform targets, and the most that can be.
+        """
         total = self.rows.out_features
         if self.all_rows:
             return batch_size * total, total
-        products = round(batch_size * float(self.scored.double().mean()))
-        return products, min(total, batch_size * int(self.scored.max()))
+        scored = self.scored.cpu().double()
+        if self.shares is None:
+            products = batch_size * float(scored.mean())
+            return round(products), min(total, batch_size * int(scored.max()))
+        parents = self._tree.parents.cpu()
+        passed, node = self.shares.new_zeros(len(parents)), parents[: self.num_classes]
+        share = self.shares
+        while node.numel():
+            passed.index_add_(0, node, share)
+            node = parents[node]
+            node, share = node[node >= 0], share[node >= 0]
+        rows = (self.child_rows.cpu() >= 0).sum(dim=(1, 2))[:-1]
+        products = batch_size * float(scored @ self.shares)
+        touched = distinct(passed[self.num_classes :].repeat_interleave(rows), batch_size)
+        return round(products), round(touched)
 
 
 def _softmax_over_children(scores: Tensor, rows: Tensor, dim: int = -2) -> Tensor:

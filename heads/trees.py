@@ -157,12 +157,12 @@ def huffman(counts: Sequence[float] | Tensor, branching: int = 2) -> Tree:
             parents[node] = len(parents) - 1
         heapq.heappush(heap, (sum(weight for weight, _ in merged), len(parents) - 1))
         take = branching
-    return Tree(torch.tensor(parents), num_classes)
+    return Tree(torch.tensor(parents, device="cpu"), num_classes)
 
 
 def superclass_order() -> Tensor:
     """CIFAR-100's classes, those of a superclass side by side: (100,)."""
-    return torch.tensor(CIFAR100_SUPERCLASSES).argsort(stable=True)
+    return torch.tensor(CIFAR100_SUPERCLASSES, device="cpu").argsort(stable=True)
 
 
 def learned_order(features: Tensor, targets: Tensor, num_classes: int) -> Tensor:
@@ -243,9 +243,11 @@ def checked_counts(counts: Sequence[float] | Tensor, num_classes: int | None = N
 
 
 def _as_tensor(values: Sequence[float] | Tensor) -> Tensor | None:
-    """`values` as torch reads them; None where it cannot."""
+    """`values` as torch reads them, where they are, else on the CPU; None where it cannot."""
+    if isinstance(values, Tensor):
+        return values
     try:
-        return torch.as_tensor(values)
+        return torch.as_tensor(values, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,6 +18,18 @@ from models.config import Autocast
 from models.data import Split
 from models.steps import WARM_UP_STEPS, casting
 from models.tinyvgg import IMAGE_SIZE, Classifier
+
+
+class Updates(Protocol):
+    """What of an optimizer a training step needs."""
+
+    def step(self) -> object:
+        """Change the parameters."""
+        ...
+
+    def zero_grad(self) -> object:
+        """Forget the gradients."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class TimeSplit:
 
 def time_split(
     model: Classifier,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Updates,
     split: Split,
     *,
     batch_size: int,

@@ -173,7 +173,8 @@ def config(name: str, **overrides: Any) -> TrainingConfig:
     """The settings of the variant called `name`.
 
     Args:
-        name: one of `names()`; or a head's name, for that head under the published recipe.
+        name: one of `names()`; or a head's name, with its options as in a call, for that head
+            under the published recipe.
         overrides: fields of `TrainingConfig` to set otherwise, such as `seed` or `epochs`.
 
     Raises:
@@ -184,6 +185,11 @@ def config(name: str, **overrides: Any) -> TrainingConfig:
         settings = VARIANTS[name].settings
     elif name in heads.names():
         settings = {"head": name}
+    elif name.endswith(")"):
+        head, options = heads.called(name)
+        if options.get("tree") == "huffman":
+            raise ValueError(f"{name} is not trained: its tree is made from counts of the classes")
+        settings = {"head": head, "head_options": options}
     else:
         known = dict.fromkeys((*VARIANTS, *heads.names()))
         raise ValueError(f"unknown variant {name!r}; variants are: {', '.join(known)}")

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from reports import summary, terminal
 from reports.arguments import Parser
+from reports.findings.clocks import CLOCKS, Clock
 from reports.findings.findings import Findings, find
 from reports.findings.side_by_side import LETTERS
 from reports.page import html
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = []
     for folder in folders:
         try:
-            runs.append(_report(folder, asked.output, asked.figure))
+            runs.append(_report(folder, asked.output, asked.figure, asked.clock))
         except (ResultsError, OSError) as error:
             terminal.error(error)
             status = 2
@@ -60,9 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _report(folder: Path, output: Path, figure: bool) -> Findings:
+def _report(folder: Path, output: Path, figure: bool, clock: Clock | None) -> Findings:
     """The page of one run, its figures if asked for, and its summary."""
-    findings = find(load(folder))
+    try:
+        findings = find(load(folder), clock)
+    except ValueError as error:
+        raise ResultsError(str(error)) from None
     page = output / f"{findings.run.name}.html"
     _write(page, html.render(findings))
     if findings.summarised:
@@ -104,6 +108,11 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--figure", action="store_true", help="write the main figures as .svg and .png too"
+    )
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        help="of a run on a GPU: read times from this clock; default: the device's",
     )
     return parser
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from reports import terminal, units
 from reports.arguments import MOST_CLASSES, Parser, shown, whole
+from reports.findings import workloads
 from reports.findings.adviser import PHASES, Adviser, Question, Row, advise, adviser, recommend
 from reports.findings.findings import Findings, find
 from reports.findings.joined import Setting
@@ -173,6 +174,7 @@ def _show(findings: Findings, known: Adviser, asked: Question, console: Console)
         terminal.say(console, said)
     for head, why in known.left_out.items():
         terminal.say(console, f"Left out: {head} ({why}).")
+    terminal.say(console, f"Predicted for {workloads.holds(findings.alone)}.")
     terminal.say(console, f"Predicted from {findings.run.folder}", copied=True)
 
 

@@ -1,7 +1,8 @@
 """Simulated curves whose growth is known: the shapes that machines show, and what noise adds.
 
 A curve is an overhead of 1 and work that takes 2 to 100 times as long at the largest size unless it
-says otherwise, in units of 50 us.
+says otherwise, in units of 50 us. `FAMILIES` are those that the method was developed on;
+`HELD_OUT` has other shapes, sizes and noise, and no constant of the method was chosen by it.
 """
 
 from __future__ import annotations
@@ -137,6 +138,141 @@ FAMILIES: Mapping[str, Family] = {
     "a + b n^p between the models": _power,
     "a, drift of 4 to 8 % with size": _drift,
 }
+
+
+# --- held out ---------------------------------------------------------------------------------
+
+
+def _wide(model: str, norm: float = 1.0) -> Family:
+    """Work of 1 to 1,000 times the overhead, which hides a part of it."""
+
+    def family(n: Array, r: np.random.Generator) -> Truth:
+        work = _times(r, 1, 1000) * _top(growth(model, n))
+        return Truth(model, (1 + work**norm) ** (1 / norm))
+
+    return family
+
+
+def _ramp(model: str) -> Family:
+    """A class costs up to three times as much beyond some size, at once or over two decades."""
+
+    def family(n: Array, r: np.random.Generator) -> Truth:
+        at, width = r.uniform(*np.log10(n[[0, -1]])), r.uniform(0.25, 1)
+        ramp = _rise(n, at, r.uniform(1.3, 3), width)
+        return Truth(model, 1 + _times(r, 3, 300) * _top(growth(model, n) * ramp))
+
+    return family
+
+
+def _chunks(n: Array, r: np.random.Generator) -> Truth:
+    """Work in whole chunks, as kernels round it up."""
+    chunk = math.exp(r.uniform(*np.log(n[[0, -2]])))
+    return Truth("O(n)", 1 + _times(r, 3, 300) * _top(np.ceil(n / chunk)))
+
+
+def _aligned(n: Array, r: np.random.Generator) -> Truth:
+    """Odd sizes cost up to a quarter more than even ones."""
+    odd = 1 + r.uniform(0.05, 0.25) * (r.random(n.size) < 0.5)
+    return Truth("O(n)", 1 + _times(r, 3, 300) * _top(n * odd))
+
+
+def _launches_and_knee(n: Array, r: np.random.Generator) -> Truth:
+    """A plateau that is left late, and a cache that is left later."""
+    return Truth("O(n)", np.hypot(1, _times(r, 3, 300) * _top(n * _knee(n, r, 1.3, 3))))
+
+
+def _three_knees(n: Array, r: np.random.Generator) -> Truth:
+    knees = math.prod((_knee(n, r, 1.1, 1.7) for _ in range(3)), start=np.ones_like(n))
+    return Truth("O(n)", 1 + _times(r, 3, 300) * _top(n * knees))
+
+
+def _wide_tree(n: Array, r: np.random.Generator) -> Truth:
+    """The depth of a tree of width 2 to 16, rounded up."""
+    depth = np.ceil(np.log2(n) / r.integers(1, 5))
+    return Truth("O(log n)", 1 + _times(r, 0.5, 30) * _top(depth))
+
+
+def _cold_tree(n: Array, r: np.random.Generator) -> Truth:
+    """Levels outside the caches cost up to three times as much."""
+    x = np.log2(n)
+    colder = x + r.uniform(0.3, 2) * np.maximum(0, x - r.uniform(x[0], x[-3]))
+    return Truth("O(log n)", 1 + _times(r, 0.5, 30) * _top(colder))
+
+
+def _tail(n: Array, r: np.random.Generator) -> Truth:
+    """A linear part that only the largest sizes show, behind one of sqrt n."""
+    return Truth("O(n)", 1 + _times(r, 1, 10) * _top(np.sqrt(n)) + _times(r, 3, 100) * _top(n))
+
+
+def _other_power(low: float, high: float) -> Family:
+    def family(n: Array, r: np.random.Generator) -> Truth:
+        power = r.uniform(low, high)
+        return Truth(f"O(n^{power:.2f})", 1 + _times(r, 3, 300) * _top(n**power))
+
+    return family
+
+
+def _bump(n: Array, r: np.random.Generator) -> Truth:
+    """Nothing grows, but one size falls on a slow path."""
+    values = np.ones_like(n)
+    values[r.integers(n.size)] *= r.uniform(1.1, 2)
+    return Truth("O(1)", values)
+
+
+def _wandering(n: Array, r: np.random.Generator) -> Truth:
+    """Nothing grows, but the machine wanders by 1 to 3 % from size to size."""
+    return Truth("O(1)", np.exp(np.cumsum(r.uniform(0.01, 0.03) * r.standard_normal(n.size))))
+
+
+HELD_OUT: Mapping[str, Family] = {
+    **{
+        f"wide, a + b {model[2:-1]}" if model != "O(1)" else "wide, a": _wide(model)
+        for model in ("O(1)", "O(log n)", "O(sqrt n)", "O(n)", "O(n log n)", "O(n^2)")
+    },
+    **{
+        f"wide, (a^3 + (b {m[2:-1]})^3)^(1/3)": _wide(m, 3)
+        for m in ("O(n)", "O(n log n)", "O(n^2)")
+    },
+    **{f"ramp, a + b {m[2:-1]}": _ramp(m) for m in ("O(sqrt n)", "O(n)", "O(n^2)")},
+    "a + b ceil(n / chunk)": _chunks,
+    "a + b n, odd sizes dearer": _aligned,
+    "hypot(a, b n), knee": _launches_and_knee,
+    "a + b n, three knees": _three_knees,
+    "a + b ceil(log_w n)": _wide_tree,
+    "a + b log n, cold levels": _cold_tree,
+    "a + b sqrt n + c n": _tail,
+    "a + b n^0.3 to 0.42": _other_power(0.3, 0.42),
+    "a + b n^0.6 to 0.8": _other_power(0.6, 0.8),
+    "a + b n^1.2 to 1.45": _other_power(1.2, 1.45),
+    "a + b n^1.45 to 1.75": _other_power(1.45, 1.75),
+    "a, one slow size": _bump,
+    "a, wandering": _wandering,
+}
+
+
+def any_sizes(random: np.random.Generator) -> Array:
+    """5 to 20 sizes over 1.5 to 5 decades, unevenly spaced."""
+    count, decades, start = random.integers(5, 21), random.uniform(1.5, 5), random.uniform(1, 2.5)
+    even = np.linspace(start, start + decades, count)
+    even[1:-1] += random.uniform(-0.3, 0.3, count - 2) * decades / (count - 1)
+    sizes: Array = np.unique(np.round(10**even))
+    return sizes
+
+
+def measure_anyhow(values: Array, random: np.random.Generator) -> list[Array]:
+    """As `measure`, by a machine of which less is known.
+
+    1 to 5 passes of 1 to 20 rounds; noise of 1 to 8 % with three degrees of freedom; drift of 1 to
+    6 % between passes and sizes, and of up to 2 % that a size has in all of its passes.
+    """
+    passes, rounds = random.integers(1, 6), random.integers(1, 21)
+    noise, drift, own = random.uniform([0.01, 0.01, 0.0], [0.08, 0.06, 0.02])
+    errors = (
+        own * random.standard_normal((values.size, 1, 1))
+        + drift * random.standard_normal((values.size, passes, 1))
+        + noise * np.clip(random.standard_t(3, (values.size, passes, rounds)), -5, 20)
+    )
+    return [UNIT * cell.ravel() for cell in values[:, None, None] * np.exp(errors)]
 
 
 def measure(values: Array, kind: Kind, random: np.random.Generator) -> list[Array]:

@@ -15,7 +15,7 @@ import math
 import platform
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +24,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import terminal
+from reports import duets_simulation, terminal
 from reports.arguments import MOST_SEED, Parser, whole
 from reports.compare import THRESHOLD, Measured, compare
-from reports.families import DESIGNS, FAMILIES, KINDS, NEAR, Outcome, measure, outcome
+from reports.families import (
+    DESIGNS,
+    FAMILIES,
+    HELD_OUT,
+    KINDS,
+    NEAR,
+    Outcome,
+    any_sizes,
+    measure,
+    measure_anyhow,
+    outcome,
+)
 from reports.findings.claims import NOTHING, check, exponent, judge_growth
 from reports.findings.findings import find
 from reports.findings.growth import Growth, Order, rank
@@ -125,10 +136,15 @@ class Judged(NamedTuple):
 def judge(family: str, index: int, seed: int) -> Judged:
     """Draw curve `index` of a family, measure it and judge it by every rule."""
     random = np.random.default_rng([seed, index, *family.encode()])
-    n = list(DESIGNS.values())[index % len(DESIGNS)]
-    truth = FAMILIES[family](n, random)
-    samples = measure(truth.values, KINDS[random.integers(len(KINDS))], random)
-    verdict = classify(n, samples)
+    if family in HELD_OUT:
+        n = any_sizes(random)
+        truth = HELD_OUT[family](n, random)
+        samples = measure_anyhow(truth.values, random)
+    else:
+        n = list(DESIGNS.values())[index % len(DESIGNS)]
+        truth = FAMILIES[family](n, random)
+        samples = measure(truth.values, KINDS[random.integers(len(KINDS))], random)
+    verdict = classify(n, samples, draws=0)
     medians = np.array([np.median(taken) for taken in samples])
     said = {HEADBENCH: verdict.model, "google/benchmark": google_benchmark(n, medians)}
     if importlib.util.find_spec("big_o"):
@@ -140,7 +156,7 @@ def judge(family: str, index: int, seed: int) -> Judged:
         if name != "true claim" and not _false(truth.growth, counted, at_most):
             continue
         order = Order(counted, 0)
-        clock = classify(n, samples, expected=[counted])
+        clock = classify(n, samples, expected=[counted], draws=0)
         growing = Growth("simulated", "train", order, order, None, clock)
         answer, _ = judge_growth(growing, counted, at_most=at_most)
         good = "supported" if name == "true claim" else "contradicted"
@@ -157,14 +173,14 @@ def _false(truth: str, counted: str, at_most: bool) -> bool:
     return (beyond if at_most else abs(beyond)) > NEAR
 
 
-def verdicts(count: int, seed: int) -> str:
+def verdicts(count: int, seed: int, families: Collection[str] = FAMILIES) -> str:
     """The tables of verdicts on `count` curves of each family."""
-    tasks = [(family, index, seed) for family in FAMILIES for index in range(count)]
+    tasks = [(family, index, seed) for family in families for index in range(count)]
     with ProcessPoolExecutor() as pool:
         judged = list(pool.map(judge, *zip(*tasks, strict=True), chunksize=max(1, count // 4)))
     rules = list(dict.fromkeys(rule for one in judged for rule in one.outcomes))
     rows = []
-    for family in (*FAMILIES, ALL):
+    for family in (*families, ALL):
         own = [one for one in judged if family in (one.family, ALL)]
         rows.append([family, *(_shares([one.outcomes.get(rule) for one in own]) for rule in rules)])
     return (
@@ -175,7 +191,7 @@ def verdicts(count: int, seed: int) -> str:
             ["truth", "exponent covered by its 95 % interval"],
             [
                 [family, f"{np.mean([one.covered for one in judged if one.family == family]):.1%}"]
-                for family in FAMILIES
+                for family in families
                 if math.isfinite(KNOWN.get(_truth(judged, family), math.nan))
             ],
         )
@@ -313,6 +329,50 @@ def held_out(names: Sequence[str]) -> str:
     return table(["passes left out, run", "within", "of quiet cells", "of noisy cells"], rows)
 
 
+QUANTILES = (0.5, 0.75, 0.9)
+"""Cells are told apart by how noisy they truly are: the quiet half, and the noisiest tenth."""
+
+
+def noisy_cells(names: Sequence[str], count: int, seed: int) -> str:
+    """What 95 % intervals cover where every cell has the noise of one of a kept run's cells.
+
+    The truth is known, the scatter of each cell is that which its real twin was seen to have.
+    """
+    random = np.random.default_rng(seed)
+    rows = []
+    for name in names:
+        cells = find(load(locate(name, Path("results")))).cells
+        logs = [np.log([np.median(p) for p in c.samples]) for c in cells if len(c.samples) > 1]
+        noise = np.array([medians.std(ddof=1) for medians in logs])
+        if noise.size < estimates.MANY:
+            continue
+        kinds = np.digitize(noise, np.quantile(noise, QUANTILES))
+        for passes in (2, 3):
+            held = [_held(noise, passes, random) for _ in range(max(1, count // noise.size))]
+            covers, widths = (np.array(values) for values in zip(*held, strict=True))
+            groups = (kinds >= 0, *(kinds == kind for kind in range(len(QUANTILES) + 1)))
+            rows.append(
+                [f"{Path(name).name}, {passes} passes"]
+                + [f"{covers[:, g].mean():.1%} ±{np.median(widths[:, g]):.1%}" for g in groups]
+            )
+    head = ["covers, half-width", "all", "quiet half", "next quarter", "next", "noisiest tenth"]
+    return table(head, rows)
+
+
+def _held(noise: Array, passes: int, random: np.random.Generator) -> tuple[Array, Array]:
+    """For each cell of such noise whether its interval holds the truth, and its half-width."""
+    cells = [
+        [np.array([math.exp(noisy * random.standard_normal())]) for _ in range(passes)]
+        for noisy in noise
+    ]
+    known = estimates.scatter(cells)
+    found = [estimates.median(cell, known) for cell in cells]
+    return (
+        np.array([1 in interval for interval in found]),
+        np.array([math.log(interval.high / interval.estimate) for interval in found]),
+    )
+
+
 GRIDS = {
     "15 sizes, 4.2 decades": SIZES,
     "9 sizes, default": DESIGNS["9 sizes, default"],
@@ -431,10 +491,14 @@ def main() -> int:
     )
     print(f"{options.curves} curves of each family, seed {options.seed}\n")
     print(verdicts(options.curves, options.seed))
+    print("Held out: " + verdicts(options.curves, options.seed, HELD_OUT))
     print(intervals(max(1, options.curves // 10), options.seed))
     print(comparisons(max(1, options.curves // 20), options.seed))
-    print(held_out([str(run.parent) for run in sorted(REFERENCE.glob("*/journal.jsonl"))]))
+    kept = [str(run.parent) for run in sorted(REFERENCE.glob("*/journal.jsonl"))]
+    print(noisy_cells(kept, options.curves * 50, options.seed))
+    print(held_out(kept))
     print(crossovers(options.curves * 5, options.seed))
+    print(duets_simulation.tables(max(1, options.curves // 10), options.seed, table))
     return 0
 
 

@@ -1,15 +1,25 @@
-"""A run in a terminal of 80 columns: heads, claims, the noise floor, and where the page is."""
+"""A run in a terminal of 80 columns: heads, claims, the noise floor, and where the page is.
+
+    python -m reports.summary [RUN ...] [--results FOLDER]
+
+prints it without a page.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from reports import terminal, units
-from reports.findings import claims
-from reports.findings.findings import Findings
+from reports.arguments import Parser
+from reports.findings import answer, claims, phases, workloads
+from reports.findings.findings import Findings, find
+from reports.findings.joined import Memory
 from reports.findings.notices import notices
+from reports.results import ResultsError, load, locate
 from reports.terminal import Column
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
@@ -30,14 +40,15 @@ CLAIMS = {
 }
 
 
-def show(findings: Findings, page: Path, console: Console | None = None) -> None:
-    """Print the summary; `page` is where the whole report lies."""
+def show(findings: Findings, page: Path | None, console: Console | None = None) -> None:
+    """Print the summary; `page` is where the whole report lies, None where there is none."""
     console = console or terminal.console()
     _heads(findings, console)
     _claims(findings, console)
     for line in _notes(findings):
         terminal.say(console, line)
-    terminal.say(console, f"report: {page}", copied=True)
+    if page:
+        terminal.say(console, f"report: {page}", copied=True)
 
 
 def _heads(findings: Findings, console: Console) -> None:
@@ -51,7 +62,7 @@ def _heads(findings: Findings, console: Console) -> None:
             (
                 row.head,
                 units.seconds(row.step.estimate) if row.step else "—",
-                units.num_bytes(row.memory.total) if row.memory else "—",
+                _memory(row.memory) if row.memory else "—",
                 units.share(reached.accuracy.estimate) if reached else "—",
                 units.share(reached.f1.estimate) if reached else "—",
                 units.seconds(reached.epoch_seconds.estimate)
@@ -59,7 +70,22 @@ def _heads(findings: Findings, console: Console) -> None:
                 else "—",
             )
         )
-    terminal.show(console, HEADS, rows, f"{findings.run.name}{at}", _trained(findings))
+    terminal.show(console, HEADS, rows, f"{findings.run.name}{at}", _caption(findings))
+
+
+def _memory(memory: Memory) -> str:
+    return f"{units.num_bytes(memory.total)}\n({units.num_bytes(memory.peak)})"
+
+
+def _caption(findings: Findings) -> str:
+    """What times, memory and accuracies in the table are those of."""
+    said = []
+    if findings.reference:
+        said.append(
+            f"step and memory: for {workloads.holds(findings.alone)}; memory: parameters, "
+            "optimizer state and peak in all, and below it the step's peak above them."
+        )
+    return " ".join([*said, *filter(None, [_trained(findings)])])
 
 
 def _trained(findings: Findings) -> str:
@@ -87,17 +113,70 @@ def _trained(findings: Findings) -> str:
 def _claims(findings: Findings, console: Console) -> None:
     checked = claims.check(findings)
     rows = [(claim.statement, found.measured, found.answer) for claim, found in checked]
-    terminal.show(console, CLAIMS, rows, "published claims")
+    terminal.show(console, CLAIMS, rows, "published claims", _holds(findings))
+
+
+def _holds(findings: Findings) -> str:
+    """Which workload the verdicts are of; empty where no head was timed alone."""
+    return f"verdicts on time: for {said}" if (said := workloads.holds(findings.alone)) else ""
 
 
 def _notes(findings: Findings) -> list[str]:
     run = findings.run
     lines = [f"{notice.title.lower()}: {notice.text}" for notice in notices(findings)]
-    if findings.floor.comparisons:
+    if findings.in_turns:
+        lines.append(_in_turns(findings))
+    elif findings.floor.comparisons:
         lines.append(
             f"noise floor {units.share(findings.margin)} from {findings.floor.comparisons} A/A "
             "pairs: smaller differences are not claimed"
         )
+    lines += workloads.sentences(findings)
+    lines += filter(None, [phases.summary(phases.sums(findings))])
+    lines += [
+        f"map of the {answer.PHASE_NAMES[phase].lower()}: {answer.squares(findings, phase)}"
+        for phase in ("train", "predict")
+        if findings.fastest(phase)
+    ]
     if len(run.missing):
         lines.append(f"{len(run.missing)} cell(s) skipped or failed: the report says why")
     return lines + [f"warning: {warning}" for warning in run.warnings]
+
+
+def _in_turns(findings: Findings) -> str:
+    """What A/A pairs say of comparisons turn by turn."""
+    floor = findings.floor
+    if not floor.comparisons:
+        return "cells were measured in turns, without an A/A pair: the noise floor is unknown"
+    said = (
+        f"noise floor: of {floor.comparisons} A/A pairs measured in turns half differ by less "
+        f"than {units.share(floor.typical.estimate)}, 95 % by less than "
+        f"{units.share(findings.margin)}"
+    )
+    if len(findings.floors) > 1:
+        parts = (
+            f"{units.share(one.margin)} up to {units.seconds(one.seconds[1])}"
+            for one in findings.floors
+        )
+        said += f" (by duration of a call: {', '.join(parts)})"
+    return said
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print summaries; the exit status is 2 where a run cannot be read."""
+    parser = Parser(prog="python -m reports.summary", description=__doc__)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders or names; default: latest")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results/")
+    asked = parser.parse_args(arguments)
+    status = 0
+    for run in asked.runs or ["latest"]:
+        try:
+            show(find(load(locate(run, asked.results))), None)
+        except (ResultsError, OSError) as error:
+            terminal.error(error)
+            status = 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(terminal.command(main))

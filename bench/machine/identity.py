@@ -66,6 +66,7 @@ def _caches(folder: Path) -> Description:
 def _software() -> Description:
     return {
         "system": f"{platform.system()} {platform.release()}",
+        "libc": " ".join(platform.libc_ver()).strip(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torch_revision": torch.version.git_version or "",

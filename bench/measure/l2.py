@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,13 @@ class L2:
     load_seconds: float
     spoiler: Tensor
 
+    SPOILED_BY: ClassVar[str] = "frac"
+    """In the name of the kernel that `spoil` launches, and of no kernel of a head."""
+
+    def spoil(self) -> None:
+        """Flush it."""
+        self.spoiler.frac_()
+
     def flush(self, working_set: int) -> Flush:
         """The flush before calls that use `working_set` bytes again and again.
 
@@ -42,17 +50,17 @@ class L2:
         nor the launch of the first kernel is timed.
         """
         kept = min(working_set, self.num_bytes) / self.num_bytes
-        return Flush(self.spoiler.zero_, kept * self.load_seconds / VISIBLE)
+        return Flush(self.spoil, kept * self.load_seconds / VISIBLE)
 
 
 @lru_cache(maxsize=1)
 def of_current_device() -> L2:
     """The L2 of the current GPU, its speed measured."""
     size: int = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-    spoiler = torch.zeros(2 * size, dtype=torch.uint8, device="cuda")
+    spoiler = torch.zeros(size // 2, device="cuda")
     seconds = []
     for _ in range(10):
         begin = CudaInstant()
-        spoiler.zero_()
+        spoiler.frac_()
         seconds.append(CudaInstant() - begin)
-    return L2(size, statistics.median(seconds) / 2, spoiler)
+    return L2(size, statistics.median(seconds) / 4, spoiler)

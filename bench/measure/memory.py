@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import psutil
 import torch
-from torch import Tensor
 from torch.autograd.profiler_util import MEMORY_EVENT_NAME
 from torch.profiler import ProfilerActivity, profile, record_function
 
 import heads
-from bench.measure.workload import Call, Workload, build_module, num_bytes
+from bench.measure.optimizers import RECIPES
+from bench.measure.precision import PRECISIONS
+from bench.measure.timing import Call
+from bench.measure.workload import Workload, build_module
 from reports.results import Cell
 
 HEADROOM = 0.8
@@ -44,19 +46,10 @@ class MemoryUse(NamedTuple):
 
 def measure(workload: Workload, phase: heads.Phase) -> MemoryUse:
     """Run `phase` once, as it runs in a training step, and read the allocator."""
-    if phase == "backward":
-        # Not `prepare`'s repeatable call: a real backward pass frees the graph as it goes.
-        workload.module.train()
-        workload.clear()
-        loss: list[Tensor] = []
-        peak = peak_bytes(
-            lambda: loss.pop().backward(),
-            workload.device,
-            before=lambda: loss.append(workload.loss()),
-        )
-    else:
-        peak = peak_bytes(workload.prepare(phase), workload.device)
-    return MemoryUse(peak, *workload.held_bytes)
+    held = workload.held_bytes  # first: the optimizer's state is there before the phase, not of it
+    call, before = workload.prepare(phase)
+    peak = peak_bytes(call, workload.device, before or _nothing)
+    return MemoryUse(peak, *held)
 
 
 def peak_bytes(call: Call, device: torch.device, before: Call = _nothing) -> int:
@@ -113,14 +106,15 @@ def predicted_bytes(cell: Cell) -> int:
     phase: heads.Phase = "predict" if cell.phase == "predict" else "forward"
     cost = head.cost(phase, cell.batch)
     scores = cost.multiply_adds // head.in_features
-    itemsize: int = getattr(torch, cell.dtype).itemsize
-    parameters = sum(map(num_bytes, module.parameters()))
-    return 3 * parameters + cost.bytes + SCORE_COPIES * scores * itemsize
+    itemsize: int = PRECISIONS[cell.dtype].parameters.itemsize
+    parameters = sum(p.numel() for p in module.parameters()) * itemsize
+    copies = 3 + RECIPES[cell.optimizer].state
+    return copies * parameters + cost.bytes + SCORE_COPIES * scores * itemsize
 
 
-def why_it_cannot_fit(cell: Cell) -> str:
-    """A line that says why the cell is skipped, or nothing if it should fit."""
-    needed, free = predicted_bytes(cell), free_bytes(cell.device)
+def why_it_cannot_fit(cell: Cell, free: int) -> str:
+    """A line that says why the cell is skipped, or nothing if it should fit into `free` bytes."""
+    needed = predicted_bytes(cell)
     if needed <= HEADROOM * free:
         return ""
     return (

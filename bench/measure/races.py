@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,12 @@ def cells(grid: Sequence[Cell]) -> list[Cell]:
     trees = {
         name for name in {c.head for c in alone} if isinstance(heads.build(name, 1, 2), TreeHead)
     }
-    return [cell for cell in alone if cell.batch == batch and cell.head in trees]
+    # Each is raced on samples of its own, whatever the labels and the state of the cell.
+    raced: dict[Cell, Cell] = {}
+    for cell in alone:
+        if cell.batch == batch and cell.head in trees:
+            raced.setdefault(replace(cell.subject, labels=""), cell)
+    return list(raced.values())
 
 
 def races(head: Any, batch: int, device: str, timer: Timer, seed: int = 0) -> dict[str, Race]:

@@ -1,9 +1,9 @@
-"""The one place where measuring meets pytest-benchmark: its bounds, its rounds, its samples."""
+"""The one place where measuring meets pytest-benchmark: its bounds, its table and its JSON."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from copy import copy
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -12,13 +12,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.timers import compute_timer_precision
 
 from bench.machine.clock import Timer
-from bench.measure.stopping import Enough
+from bench.measure.timing import Timing
 
 _clock_step = cache(compute_timer_precision)
-
-
-class _EnoughError(Exception):
-    """Ends a benchmark between two rounds."""
 
 
 class Bounds(NamedTuple):
@@ -28,7 +24,7 @@ class Bounds(NamedTuple):
         max_time: seconds to spend on rounds.
         min_time: seconds that a round lasts at least.
         min_rounds: rounds at least.
-        precision: relative margin of error of the mean that is small enough, or 0 for none.
+        precision: relative margin of error that is small enough, or 0 for none.
         confidence: at which that margin is taken.
         calibration_precision: a round lasts at least so many times what the clock can tell apart.
     """
@@ -45,79 +41,39 @@ class Bounds(NamedTuple):
         """Those that were asked for on the command line, or in pyproject.toml."""
         return cls(*(float(config.getoption(f"benchmark_{name}") or 0) for name in cls._fields))
 
+    def shortened(self, share: float) -> Bounds:
+        """The same with this share of the time."""
+        return self._replace(max_time=share * self.max_time)
+
+    def least_seconds(self, timer: Timer) -> float:
+        """A shorter round could not be told from the clock's own steps, or from its neighbours."""
+        steps: float = self.calibration_precision * _clock_step(timer)
+        return max(self.min_time, steps)
+
 
 class Stopwatch:
-    """Times rounds of a call; pytest-benchmark keeps them too, for its own table and JSON.
+    """A clock with bounds; pytest-benchmark lists what was timed with it as if it had done so.
 
     Args:
-        benchmark: pytest-benchmark's fixture, which serves once.
+        benchmark: pytest-benchmark's fixture.
         bounds: how long to measure.
-        timer: the clock that the fixture measures with.
+        timer: the clock.
     """
 
     def __init__(self, benchmark: BenchmarkFixture, bounds: Bounds, timer: Timer) -> None:
         self._benchmark = benchmark
         self.bounds = bounds
         self.timer = timer
+        benchmark._mode = "in turns"  # else it complains that it was not used
 
-    @property
-    def least_round_seconds(self) -> float:
-        """A shorter round could not be told from the clock's own steps, or from its neighbours."""
-        steps: float = self.bounds.calibration_precision * _clock_step(self.timer)
-        return max(self.bounds.min_time, steps)
-
-    def time(
-        self,
-        call: Callable[[], object],
-        enough: Enough,
-        calls: int = 1,
-        before: Callable[[], object] | None = None,
-    ) -> list[float]:
-        """Seconds of a call in each round, until there are `enough`.
-
-        Args:
-            call: what to time.
-            enough: asked after every round.
-            calls: back-to-back calls of a round; 1 if there is something to do `before` it.
-            before: runs before a round's clock does.
-        """
-
-        def end_if_enough() -> None:
-            enough.add(self._samples[-1])
-            if enough.finished():
-                raise _EnoughError
-
-        enough.start()
-        try:
-            self._benchmark.pedantic(
-                _without_result(call),
-                setup=before and _without_result(before),
-                teardown=end_if_enough,
-                rounds=sys.maxsize,
-                iterations=calls,
-            )
-        except _EnoughError:
-            self._benchmark.has_error = False
-        return [float(seconds) for seconds in self._samples]
-
-    @property
-    def _samples(self) -> list[float]:
-        stats: Any = self._benchmark.stats
-        samples: list[float] = stats["data"]
-        return samples
-
-    def set_aside(self) -> None:
-        """Tell pytest-benchmark that somebody else's clock is used."""
-        self._benchmark.skipped = True
-
-
-def _without_result(call: Callable[[], object]) -> Callable[[], None]:
-    """`call` for pytest-benchmark, which keeps a result and its memory alive for another round.
-
-    What is done before a round would even be asked for arguments.
-    """
-
-    def quiet() -> None:
-        call()
-
-    return quiet
+    def keep(self, params: Mapping[str, str | int], timing: Timing) -> None:
+        """Add an entry of its own for what has these `params`, as they go into JSON."""
+        entry: Any = copy(self._benchmark)
+        entry.params, entry.param = dict(params), "-".join(map(str, params.values()))
+        for name in ("name", "fullname"):
+            test = getattr(self._benchmark, name).partition("[")[0]
+            setattr(entry, name, f"{test}[{entry.param}]")
+        entry.extra_info = {}
+        stats = entry._make_stats(timing.iterations)
+        for seconds in timing.seconds:
+            stats.stats.update(seconds)

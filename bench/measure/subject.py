@@ -1,44 +1,109 @@
-"""The subject of a cell: built when it is first asked for, kept for the cell's other phases."""
+"""The subjects of cells: built when they are first asked for, kept for the cells' other phases."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import TypeVar
 
 import pytest
 
 from bench import peers
+from bench.cells import contest
 from bench.measure import memory
-from bench.measure.workload import Workload, acquaint
+from bench.measure.workload import Workload, acquaint, why_not, why_unsuitable
 from reports.results import Cell
 
 
-class Subject:
-    """One at a time, as two large heads may not fit."""
+class Subjects:
+    """What is built: rivals that are measured in turns, as many as fit into memory together."""
 
     def __init__(self) -> None:
-        self._built: tuple[Cell, Workload | peers.Trainer] | None = None
+        self._built: dict[Cell, Workload | peers.Trainer] = {}
+        self._free: dict[str, int] = {}
+        self._group: Cell | None = None
+        self._room = 0.0
 
     def of(self, cell: Cell) -> Workload | peers.Trainer:
-        """The subject of `cell`, kept until another one is asked for.
+        """The subject of `cell`, beside those that are built already.
 
         Raises:
             pytest.skip.Exception: it is absent here, or cannot fit into memory.
         """
-        if self._built is not None and self._built[0] != cell.subject:
-            self.forget()
-        if reason := peers.why_not(cell) or memory.why_it_cannot_fit(peers.measured_as(cell)):
+        reason = peers.why_not(cell) or why_unsuitable(cell) or why_not(cell)
+        if reason := reason or memory.why_it_cannot_fit(
+            peers.measured_as(cell), self._free_bytes(cell.device)
+        ):
             pytest.skip(reason)
-        if self._built is None:
+        if cell.subject not in self._built:
             trainer = peers.trainer(cell.head)
             if trainer is None:
                 acquaint(cell)
-            self._built = cell.subject, (trainer or Workload)(cell)
-        return self._built[1]
+            self._built[cell.subject] = (trainer or Workload)(cell)
+        return self._built[cell.subject]
 
     def module_of(self, cell: Cell) -> Workload:
-        """The subject of `cell`, which is no library that trains by itself."""
+        """The subject of `cell`, which is no library that trains by itself; and no other."""
+        self.forget(all_but=[cell])
         workload = self.of(cell)
         assert isinstance(workload, Workload)  # else there would be no such item
         return workload
 
-    def forget(self) -> None:
-        """Free what is built."""
-        self._built = None
+    def parts(self, rivals: Sequence[Cell]) -> Iterator[list[Cell]]:
+        """`rivals` of one contest in parts that fit into memory; the rest is forgotten before."""
+        group = contest(rivals[0]).subject
+        if group != self._group:
+            self.forget()
+            self._group, self._room = group, memory.HEADROOM * self._free_bytes(group.device)
+        names = [rival.name for rival in rivals]
+        together = sorted(rivals, key=lambda rival: names.index(rival.name))  # the A/A pair
+        parts = packed(together, list(map(needed, together)), self._room)
+        # What is built has its turn before it has to go.
+        parts.sort(key=lambda part: not any(cell.subject in self._built for cell in part))
+        for part in parts:
+            self.forget(all_but=part)
+            yield part
+
+    def discard(self, cell: Cell) -> None:
+        """Free the subject of `cell`."""
+        self._built.pop(cell.subject, None)
+
+    def forget(self, all_but: Iterable[Cell] = ()) -> None:
+        """Free what is built, but for the subjects of some cells."""
+        kept = {cell.subject for cell in all_but}
+        self._built = {cell: built for cell, built in self._built.items() if cell in kept}
+        if not self._built:
+            self._free.clear()
+
+    def _free_bytes(self, device: str) -> int:
+        """What was free when nothing was built: rivals are not in each other's way."""
+        if device not in self._free:
+            self._free[device] = memory.free_bytes(device)
+        return self._free[device]
+
+
+def needed(cell: Cell) -> int:
+    """Bytes that the subject of `cell` may hold at once, whatever its phase."""
+    return 0 if peers.why_not(cell) else _needed(peers.measured_as(cell).subject)
+
+
+@lru_cache(maxsize=64)
+def _needed(subject: Cell) -> int:
+    return max(memory.predicted_bytes(replace(subject, phase=p)) for p in ("train", "predict"))
+
+
+Item = TypeVar("Item")
+
+
+def packed(items: Sequence[Item], needs: Sequence[float], room: float) -> list[list[Item]]:
+    """`items` in their order, in parts that need no more than `room`, where single ones do not."""
+    parts: list[list[Item]] = []
+    left = -1.0
+    for item, need in zip(items, needs, strict=True):
+        if need > left:
+            parts.append([])
+            left = room
+        parts[-1].append(item)
+        left -= need
+    return parts

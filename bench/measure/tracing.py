@@ -21,7 +21,7 @@ def trace(cell: Cell, folder: Path) -> Path:
     workload = Workload(replace(cell, phase="train"))
     workload.module.train()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{cell.head}.{cell.device.replace(':', '-')}.pt.trace.json"
+    path = folder / f"{folder.name}.{cell.device.replace(':', '-')}.pt.trace.json"
     draft = path.with_suffix(".draft")  # half a trace would never be made again
     cuda = cell.device.startswith("cuda")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]

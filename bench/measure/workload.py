@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, cached_property
-from itertools import chain, cycle
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -13,56 +12,65 @@ from torch import Tensor, nn
 
 import heads
 from bench import peers
-from bench.measure import l2, timing
-from bench.measure.stopwatch import Stopwatch
+from bench.measure import l2, labels, optimizers, planting, precision
+from bench.measure.duet import Rival
+from bench.measure.timing import Call, Timed
 from heads import Cost, Head, Phase
 from models import tinyvgg
 from reports.results import Cell
-
-Call = Callable[[], object]
+from reports.results.cell import State
 
 TARGET_BATCHES = 64
 """Drawn in advance. With one alone, a head that reads only its targets' rows would find them in the
 cache at every step, as no training does."""
+
+_PLANTED: dict[tuple[Cell, int], planting.Planted] = {}
+"""Cell, with its state but without its batch, and seed -> what was planted; some 64 KiB each."""
 
 FEW_CLASSES = 512
 """Of a small twin: enough for every head to go the way that it goes with many."""
 
 
 class Workload:
-    """A head, alone or on TinyVGG, with random batches and plain SGD.
+    """A head, alone or on TinyVGG, with random batches and an optimizer.
 
-    The input stays, the targets change from one forward to the next.
+    The input stays, the targets change from one forward to the next. They are drawn from the cell's
+    labels, and heads that can make use of it are told how often each class occurs.
 
     Every phase leaves the parameters as they were built, so that each one measures the same head:
     the learning rate is 0, which costs the optimizer the same arithmetic as any other.
 
     Args:
-        cell: what to build; its phase does not matter.
+        cell: what to build; its phase and its state do not matter.
         seed: of parameters, inputs and targets.
     """
 
     def __init__(self, cell: Cell, seed: int = 0) -> None:
         torch.manual_seed(seed)
-        self.device, dtype = torch.device(cell.device), getattr(torch, cell.dtype)
+        self.device, self.precision = torch.device(cell.device), precision.PRECISIONS[cell.dtype]
+        dtype, features = self.precision.parameters, self.precision.features
         with self.device:
             peer = cell.head in peers.names()
             self.module: nn.Module = peers.build(cell) if peer else build_module(cell)
             self.module.to(dtype)
-            self.targets = torch.randint(cell.classes, (TARGET_BATCHES, cell.batch)).unbind()
+        shape = TARGET_BATCHES, cell.batch
+        self.targets = labels.draw(cell.labels, cell.classes, shape, self.device).unbind()
+        with self.device:
             if cell.scope == "in-model":
                 side = tinyvgg.IMAGE_SIZE
                 images = torch.randn(cell.batch, 3, side, side, dtype=dtype)
                 self.input = images.contiguous(memory_format=torch.channels_last)
             else:
                 # Inside a network, a head also passes a gradient on to the layer below.
-                self.input = torch.randn(cell.batch, cell.features, dtype=dtype, requires_grad=True)
+                shape = cell.batch, cell.features
+                self.input = torch.randn(shape, dtype=features, requires_grad=True)
         if isinstance(self.head, heads.Head) and self.head.learning_rate is not None:
             self.head.learning_rate = 0.0  # the head makes the optimizer's step itself
         self.parameters = list(self.module.parameters())
-        self.optimizer = torch.optim.SGD(self.parameters, lr=0.0)
+        self.optimizer = optimizers.Optimizer(cell.optimizer, self.parameters)
         self._next_target = cycle(self.targets)
-        self._kept: Tensor | None = None
+        self._cell, self._seed = cell, seed
+        self._losses: list[Tensor] = []
 
     @property
     def head(self) -> nn.Module:
@@ -71,7 +79,8 @@ class Workload:
 
     def loss(self) -> Tensor:
         """Forward: the loss with its graph."""
-        loss: Tensor = self.module(self.input, next(self._next_target)).loss
+        with self.precision.products(self.device):
+            loss: Tensor = self.module(self.input, next(self._next_target)).loss
         return loss
 
     def backward(self, loss: Tensor) -> None:
@@ -81,15 +90,31 @@ class Workload:
 
     def train(self) -> None:
         """One training step: forward, backward, update."""
-        self._kept = None  # the update makes a graph built before it useless
         self.backward(self.loss())
         self.optimizer.step()
 
     @torch.no_grad()
-    def predict(self) -> None:
-        """The most probable class of each sample."""
+    def predict(self, seen: Tensor | None = None) -> None:
+        """The most probable class of each sample, of those that were `planted` if there are any."""
         predict: Any = self.module.predict
-        predict(self.input)
+        with self.precision.products(self.device):
+            predict(self.input if seen is None else seen)
+
+    def planted(self, state: State) -> planting.Planted | None:
+        """What is predicted in this state; None if it is the input, or no work depends on it.
+
+        The same for every batch and in every pass, which all have the same head.
+        """
+        if state == "untrained" or not depends_on_labels(self._cell, "predict"):
+            return None
+        cell = replace(self._cell.subject, phase="predict", state=state, batch=1, replica=0)
+        if (key := (cell, self._seed)) not in _PLANTED:
+            torch.manual_seed(self._seed)
+            shape = planting.SAMPLES, cell.features
+            start = torch.randn(shape, dtype=self.input.dtype, device=self.device)
+            wanted = labels.draw(cell.labels, cell.classes, shape[:1], self.device)
+            _PLANTED[key] = planting.plant(self.module, cell.classes, start, wanted, state)
+        return _PLANTED[key]
 
     @cached_property
     def held_bytes(self) -> tuple[int, int, int]:
@@ -97,25 +122,22 @@ class Workload:
         self.module.train()
         self.train()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        states = chain.from_iterable(state.values() for state in self.optimizer.state.values())
         return (
             sum(map(num_bytes, self.parameters)),
             sum(map(num_bytes, gradients)),
-            sum(num_bytes(value) for value in states if isinstance(value, Tensor)),
+            sum(map(num_bytes, self.optimizer.state())),
         )
 
     def clear(self) -> None:
         """Forget all gradients."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self.input.grad = None
 
-    def measure(
-        self, stopwatch: Stopwatch, phase: Phase, known_seconds: float = 0.0
-    ) -> timing.Timing:
-        """Time `phase`; a call of an earlier pass, if any, took `known_seconds`."""
+    def rival(self, phase: Phase, known_seconds: float = 0.0, state: State = "untrained") -> Rival:
+        """What competes in `phase`; a call of an earlier pass, if any, took `known_seconds`."""
         cuda = self.device.type == "cuda"
         flush = l2.of_current_device().flush(self.working_set(phase)) if cuda else None
-        return timing.measure(stopwatch, self.prepare(phase), known_seconds, flush)
+        return Rival(self.prepare(phase, state), flush, known_seconds)
 
     def working_set(self, phase: Phase) -> int:
         """Bytes that one call of `phase` may find in a cache because the call before used them."""
@@ -123,32 +145,94 @@ class Workload:
         cost = self.cost(phase)
         return min(parameters, cost.bytes) if cost else parameters
 
-    def cost(self, phase: Phase) -> Cost | None:
-        """Counted work of `phase`, if the subject is one of our heads alone."""
-        return self.module.cost(phase, len(self.input)) if isinstance(self.module, Head) else None
+    def cost(self, phase: Phase, state: State = "untrained") -> Cost | None:
+        """Counted work of `phase`, if the subject is one of our heads alone.
 
-    def prepare(self, phase: Phase) -> Call:
-        """What to call, again and again, to measure `phase`."""
+        It is what is expected under the cell's labels, which predictions of random features do not
+        follow.
+        """
+        if not isinstance(self.module, Head):
+            return None
+        known = phase != "predict" or self.planted(state)
+        self.module.expect(self._counts if known else None)
+        counted = self.module.cost(phase, len(self.input))
+        if phase not in ("step", "train"):
+            return counted
+        plain = self.module.cost("step", len(self.input))
+        sizes = sum(p.numel() for p in self.parameters), self.module.itemsize
+        step = optimizers.step_cost(self._cell.optimizer, plain, *sizes)
+        return Cost(
+            *(of - less + more for of, less, more in zip(counted, plain, step, strict=True))
+        )
+
+    @cached_property
+    def _counts(self) -> Tensor:
+        return labels.counts(self._cell.labels, self._cell.classes)
+
+    def prepare(self, phase: Phase, state: State = "untrained") -> Timed:
+        """What to call, again and again, to measure `phase`; predictions in this state."""
+        self.precision.entered()
+        if phase in ("step", "train") and not self.optimizer.ready:
+            self.module.train()
+            self.train()  # a training allocates its optimizer's state once
         self.module.train(phase != "predict")
-        self.clear()
-        # A large head's graph is not built again when the next phase can use it up.
-        kept, self._kept = self._kept, None
+        self._losses.clear()
+        if phase != "step":
+            self.clear()
         match phase:
             case "forward":
-                return self.loss
+                return Timed(self.loss)
             case "backward":
-                self._kept = loss = self.loss()
-                wanted = [*self.parameters, *([self.input] if self.input.requires_grad else [])]
-                return lambda: torch.autograd.grad(
-                    loss, wanted, retain_graph=True, allow_unused=True
+                # A graph is used up, as in training: one that is kept is walked faster.
+                return Timed(
+                    lambda: self.backward(self._losses.pop()),
+                    before=lambda: self._losses.append(self.loss()),
                 )
             case "step":
-                self.backward(self.loss() if kept is None else kept)
-                return self.optimizer.step
+                # A large head's gradients are not made again where they are there already.
+                if all(p.grad is None for p in self.parameters):
+                    self.backward(self.loss())
+                return Timed(self.optimizer.step)
             case "train":
-                return self.train
+                return Timed(self.train)
             case "predict":
-                return self.predict
+                planted = self.planted(state)
+                seen = planted.batch(self._cell.batch) if planted else None
+                return Timed(lambda: self.predict(seen))
+
+    def repeatable(self, phase: Phase, state: State = "untrained") -> Call:
+        """What does `phase` again and again with nothing in between, as a captured graph has to.
+
+        A backward keeps its graph; its kernels are those of one that does not.
+        """
+        if phase != "backward":
+            return self.prepare(phase, state).call
+        self.precision.entered()
+        self.module.train()
+        self.clear()
+        loss = self.loss()
+        wanted = [*self.parameters, *([self.input] if self.input.requires_grad else [])]
+        return lambda: torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+
+
+def why_not(cell: Cell) -> str:
+    """A line that says why `cell` cannot be measured, or nothing if it can."""
+    if reason := precision.why_not(cell.dtype, cell.device):
+        return reason
+    if cell.optimizer not in optimizers.RECIPES:
+        known = ", ".join(optimizers.RECIPES)
+        return f"no optimizer called {cell.optimizer!r}; there are: {known}"
+    if cell.optimizer == "sgd":
+        return ""
+    if peers.trainer(cell.head):
+        return f"{cell.head} trains by itself, by plain SGD"
+    if cell.head in heads.names():
+        with torch.device("meta"):
+            module = build_module(cell)
+        head = module if isinstance(module, Head) else module.head
+        if head.learning_rate is not None:
+            return f"{cell.head} makes the step itself, in its backward, and that of plain SGD"
+    return ""
 
 
 def acquaint(cell: Cell) -> None:
@@ -157,7 +241,10 @@ def acquaint(cell: Cell) -> None:
     A process compiles and loads what a head needs in its first calls, which can take seconds; a
     large cell gets few calls and would be timed by them.
     """
-    _acquaint(replace(cell.subject, classes=FEW_CLASSES, batch=2, replica=0))
+    # Under uniform labels: those of a file may be of fewer classes.
+    twin = replace(cell.subject, classes=FEW_CLASSES, batch=2, replica=0, labels=labels.UNIFORM)
+    # Options may want more classes than that.
+    _acquaint(replace(twin, classes=cell.classes) if why_unsuitable(twin) else twin)
 
 
 @cache
@@ -169,10 +256,34 @@ def _acquaint(twin: Cell) -> None:
 
 
 def build_module(cell: Cell) -> Head | tinyvgg.Classifier:
-    """The module of a cell, with freshly initialised parameters, on torch's default device."""
+    """The module of a cell, with freshly initialised parameters, on torch's default device.
+
+    Raises:
+        ValueError: the head's options do not suit its size.
+    """
+    _, options = heads.called(cell.name)
+    counts = labels.counts(cell.labels, cell.classes)
     if cell.scope == "isolated":
-        return heads.build(cell.head, cell.features, cell.classes)
-    return tinyvgg.build(cell.head, cell.classes)
+        sizes = cell.features, cell.classes
+        return heads.build(cell.head, *sizes, class_counts=counts, **options)
+    return tinyvgg.build(cell.head, cell.classes, class_counts=counts, **options)
+
+
+def why_unsuitable(cell: Cell) -> str:
+    """A line that says why there is no such head at this size, or nothing if there is."""
+    if cell.head not in heads.names() or not cell.options:
+        return ""
+    try:
+        with torch.device("meta"):
+            build_module(cell)
+    except ValueError as error:
+        return f"no {cell.name} of {cell.classes:,} classes: {error}"
+    return ""
+
+
+def depends_on_labels(cell: Cell, phase: Phase) -> bool:
+    """Whether the work of a cell's head in `phase` may depend on labels or predicted classes."""
+    return heads.depends_on_labels(peers.measured_as(cell).head, phase)
 
 
 def num_bytes(tensor: Tensor) -> int:

@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from bench.measure.stopwatch import Stopwatch
 from bench.measure.timing import Timing
 from heads import Cost, Phase
 from reports.results import Cell
@@ -44,12 +43,11 @@ class Trainer(ABC):
         """Find the best class of `rounds` times `predict_samples` samples: its seconds."""
         raise NotImplementedError
 
-    def measure(self, stopwatch: Stopwatch, phase: Phase, known_seconds: float = 0.0) -> Timing:
+    def measure(self, phase: Phase) -> Timing:
         """Time `phase` by the library's own training call, or by `predict`; never warmed up.
 
-        They take as long as they take, whatever the stopwatch's bounds.
+        They take as long as they take: nothing can take turns with them.
         """
-        stopwatch.set_aside()
         run, samples = {
             "train": (self.train, self.epoch_samples),
             "predict": (self.predict, self.predict_samples),

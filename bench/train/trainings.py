@@ -18,7 +18,7 @@ from bench.train.pool import Pool, Tell, Work
 from models.config import TrainingConfig
 from models.data import Dataset
 from models.training import train
-from reports.results import Loss, RunFolder
+from reports.results import Loss, RunFolder, file_name
 from reports.results import Training as TrainingRecord
 from reports.results.files import write_json
 
@@ -56,7 +56,7 @@ class Assignment:
 
 def name_of(config: TrainingConfig) -> str:
     """What the files of a training are called."""
-    return f"{config.variant or config.head}-seed{config.seed}"
+    return f"{file_name(config.variant or config.head)}-seed{config.seed}"
 
 
 def carry_out(training: Assignment, tell: Tell[Progress], *, dataset: Dataset) -> TrainingRecord:
@@ -186,6 +186,10 @@ class Trainings:
         """End the processes, whatever they are doing."""
         if self._pool is not None:
             self._pool.close()
+
+    def awaits(self, config: TrainingConfig) -> bool:
+        """Whether a process trains it, or has done so."""
+        return name_of(config) in self._futures
 
     def record(self, config: TrainingConfig) -> TrainingRecord:
         """The finished record of `config`; waits for it.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 
 from reports import units
+from reports.findings import workloads
 from reports.findings.fastest import Fastest, rank
 from reports.findings.findings import Findings
-from reports.stats import estimates
+from reports.stats import paired
 
 PHASE_NAMES = {
     "forward": "Forward pass",
@@ -20,11 +22,16 @@ PHASE_NAMES = {
 MOST_NAMED = 5
 """A sentence of more names than this is a table."""
 
+WITHIN = f"within {100 * paired.EQUAL:g}\u00a0%"
+"""How far heads may differ that are called equal."""
+
 
 def sentences(findings: Findings) -> list[str]:
     """What a reader in a hurry takes home."""
-    return [said for phase in ("train", "predict") if (said := _fastest(findings, phase))] + [
-        said for said in (_lead(findings), _accuracy(findings)) if said
+    return [
+        *(said for phase in ("train", "predict") if (said := _fastest(findings, phase))),
+        *workloads.sentences(findings),
+        *(said for said in (_lead(findings), _accuracy(findings)) if said),
     ]
 
 
@@ -33,14 +40,33 @@ def _fastest(findings: Findings, phase: str) -> str:
     row = [f for f in findings.fastest(phase) if f.batch == findings.batch]
     if not row:
         return ""
-    parts = [f"{label} {_span(list(stretch), row)}" for label, stretch in groupby(row, key=_label)]
+    label = partial(_label, may_be_equal=findings.in_turns)
+    parts = [f"{name} {_span(list(stretch), row)}" for name, stretch in groupby(row, key=label)]
     return f"{PHASE_NAMES[phase]}, batch {findings.batch}: {', '.join(parts)}."
 
 
-def _label(found: Fastest) -> str:
-    """The fastest head, or two between which the noise does not decide."""
-    candidates = sorted((found.head, *found.rivals))
-    return " or ".join(candidates) if len(candidates) <= 2 else "too close to call"
+def _label(found: Fastest, may_be_equal: bool) -> str:
+    """The fastest head, those equal to it, or two between which the noise does not decide."""
+    candidates = sorted((found.head, *found.equals, *found.rivals))
+    if found.decided and found.equals:
+        *some, last = candidates
+        return f"{', '.join(some)} or {last} (equal {WITHIN})"
+    if len(candidates) > 2:
+        return "too close to call"
+    # Where heads may be equal too, it has to be said which of both is meant.
+    open_ = " (undecided)" if found.rivals and may_be_equal else ""
+    return " or ".join(candidates) + open_
+
+
+def squares(findings: Findings, phase: str) -> str:
+    """Of a phase's map, how many squares one head wins, equal ones do, or none so far."""
+    found = findings.fastest(phase)
+    undecided = sum(not one.decided for one in found)
+    equal = sum(one.decided and bool(one.equals) for one in found)
+    return (
+        f"{len(found)} squares, {len(found) - undecided - equal} with one fastest head, "
+        f"{equal} with heads that are equal {WITHIN}, {undecided} undecided"
+    )
 
 
 def _span(stretch: Sequence[Fastest], row: Sequence[Fastest]) -> str:
@@ -61,15 +87,19 @@ def _lead(findings: Findings) -> str:
     ranked = rank(findings.alone_at("train", findings.batch, findings.reference))
     if len(ranked) < 2:
         return ""
-    first = ranked[0]
-    other = next((cell for cell in ranked[1:] if cell.head == "softmax"), ranked[-1])
-    times = estimates.ratio(other.samples, first.samples, findings.scatter)
+    place, _ = paired.standing(ranked, findings.known)
+    first = ranked.pop(place)
+    other = next((cell for cell in ranked if cell.head == "softmax"), ranked[-1])
+    margin = paired.margin(findings.floors, first.seconds.estimate if first.seconds else 0.0)
+    times, change = findings.known.compare(other, first, margin)
     taken = [f"{c.head} {units.seconds(c.seconds.estimate)}" for c in (first, other) if c.seconds]
-    decided = estimates.judge(times, findings.margin) == "slower"
+    said = {
+        "slower": f"{units.times_interval(times)} times as long.",
+        "same": f"equal {WITHIN}.",
+    }
     return (
         f"At {findings.reference:,} classes and batch {findings.batch}, a training step takes "
-        f"{' and '.join(taken)}: "
-        + (f"{units.times_interval(times)} times as long." if decided else "too close to call.")
+        f"{' and '.join(taken)}: {said.get(change, 'too close to call.')}"
     )
 
 

@@ -1,14 +1,20 @@
-"""Which head is fastest at which number of classes and batch size, and where that is undecided."""
+"""Which head is fastest at which number of classes and batch size, and where that is undecided.
+
+There are three answers: one head; several that are equal, so that nothing is lost with any of them;
+or undecided, which more measuring could decide.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from reports.findings.joined import Cell
-from reports.stats import estimates
-from reports.stats.estimates import Interval, Scatter
+from reports.stats import paired
+from reports.stats.estimates import Change, Interval
+from reports.stats.paired import Known, LocalFloor
 
 
 @dataclass(frozen=True)
@@ -17,35 +23,39 @@ class Fastest:
 
     Attributes:
         head: the one with the smallest median.
-        rivals: heads that the noise floor does not allow to call slower, closest first.
+        equals: heads that differ from it by no more than `paired.EQUAL`, closest first.
+        rivals: heads that noise does not allow to call slower or equal, closest first.
         lead: how many times as long the runner-up takes; None where one head was measured.
     """
 
     classes: int
     batch: int
     head: str
+    equals: tuple[str, ...]
     rivals: tuple[str, ...]
     lead: Interval | None
 
     @property
     def decided(self) -> bool:
-        """Whether one head is faster than all others by more than the noise."""
+        """Whether all others are slower by more than the noise, or equal."""
         return not self.rivals
 
 
-def fastest(cells: Iterable[Cell], known: Scatter, margin: float) -> tuple[Fastest, ...]:
+def fastest(
+    cells: Iterable[Cell], known: Known, floors: Sequence[LocalFloor] = ()
+) -> tuple[Fastest, ...]:
     """The fastest head at every class count and batch size.
 
     Args:
         cells: of one setting and one phase.
-        known: the run's scatter between passes.
-        margin: the noise floor, a share: differences within it do not count.
+        known: how much the run's passes differ.
+        floors: the run's noise floor by duration: differences within it do not count.
     """
     groups: dict[tuple[int, int], list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.samples:
             groups[cell.classes, cell.batch].append(cell)
-    return tuple(_fastest(groups[place], known, margin) for place in sorted(groups))
+    return tuple(_fastest(groups[place], known, floors) for place in sorted(groups))
 
 
 def rank(cells: Iterable[Cell]) -> list[Cell]:
@@ -56,19 +66,18 @@ def rank(cells: Iterable[Cell]) -> list[Cell]:
     )
 
 
-def _fastest(group: Sequence[Cell], known: Scatter, margin: float) -> Fastest:
-    best, *others = rank(group)
-    # All others are compared at once, so each comparison has to be that much surer (Bonferroni).
-    confidence = 1 - 0.05 / max(1, len(others))
-    leads = [estimates.ratio(o.samples, best.samples, known, confidence) for o in others]
+def _fastest(group: Sequence[Cell], known: Known, floors: Sequence[LocalFloor]) -> Fastest:
+    place, others = paired.standing(group, known, partial(paired.margin, floors))
+    best = group[place]
+
+    def heads(*changes: Change) -> tuple[str, ...]:
+        return tuple(group[other.place].head for other in others if other.change in changes)
+
     return Fastest(
         classes=best.classes,
         batch=best.batch,
         head=best.head,
-        rivals=tuple(
-            other.head
-            for other, lead in zip(others, leads, strict=True)
-            if estimates.judge(lead, margin) != "slower"
-        ),
-        lead=leads[0] if leads else None,
+        equals=heads("same"),
+        rivals=heads(*paired.OPEN),
+        lead=others[0].ratio if others else None,
     )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from reports.findings import joined
+from reports.findings.clocks import Clock, by, clocks
 from reports.findings.fastest import Fastest, fastest
 from reports.findings.growth import Growth, allowance, growths
 from reports.findings.joined import Cell, Memory, Setting
 from reports.findings.trained import Trained, trained
 from reports.results import Run
-from reports.stats import estimates
 from reports.stats.crossover import Crossover, crossover
-from reports.stats.estimates import Interval, NoiseFloor, Scatter
+from reports.stats.estimates import Interval, NoiseFloor, Scatter, noise_floor
+from reports.stats.paired import Known, LocalFloor, local_floors
 
 
 @dataclass(frozen=True)
@@ -56,23 +57,23 @@ class Findings:
 
     Attributes:
         run: as measured.
-        scatter: between passes, learned from all cells.
+        known: how much passes differ, learned from all cells and pairs.
         cells: all of them, see `reports.findings.joined.join`.
-        floor: the noise floor.
         alone: setting of the heads measured alone; None where there are none.
         in_model: setting of TinyVGG with each head.
         batch: the batch size that figures and verdicts speak of.
         measured: cells that the run has; more than `cells` holds where those are a summary.
+        clock: that the times were read from.
     """
 
     run: Run
-    scatter: Scatter
+    known: Known
     cells: tuple[Cell, ...]
-    floor: NoiseFloor
     alone: Setting | None
     in_model: Setting | None
     batch: int
     measured: int
+    clock: Clock = "loop"
 
     @property
     def summarised(self) -> bool:
@@ -80,9 +81,37 @@ class Findings:
         return self.measured > len(self.cells)
 
     @property
+    def scatter(self) -> Scatter:
+        """Between passes of a cell."""
+        return self.known.cells
+
+    @property
+    def in_turns(self) -> bool:
+        """Whether rivals were measured in turns, so that they are compared turn by turn."""
+        return any(any(cell.blocks) for cell in self.cells)
+
+    @cached_property
+    def _same(self) -> list[tuple[Cell, Cell]]:
+        return joined.same(self.cells)
+
+    @cached_property
+    def floor(self) -> NoiseFloor:
+        """The noise floor of all comparisons: what the A/A pairs say, paired as rivals are."""
+        return noise_floor([self.known.ratio(*halves) for halves in self._same])
+
+    @cached_property
+    def floors(self) -> tuple[LocalFloor, ...]:
+        """That of cells of about one duration, the shortest first."""
+        return local_floors(self._same, self.known)
+
+    @property
     def margin(self) -> float:
         """Differences within this share are noise; 0 where the run holds no A/A pair."""
         return self.floor.difference.estimate
+
+    def ratio(self, above: Cell, below: Cell) -> Interval:
+        """How many times as long a cell takes as another: turn by turn where they took turns."""
+        return self.known.ratio(above, below)
 
     def alone_at(
         self, phase: str, batch: int | None = None, classes: int | None = None
@@ -102,6 +131,18 @@ class Findings:
             if self.alone and self.alone.holds(cell):
                 phases[cell.phase].append(cell)
         return phases
+
+    @cached_property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting that heads were measured alone in: `alone`, then the others."""
+        return joined.settings(self.cells, self.alone)
+
+    def under(self, setting: Setting) -> Findings:
+        """The same run, seen from another setting of the heads alone."""
+        cells = [cell for cell in self.cells if setting.holds(cell)]
+        known = self.batch in {cell.batch for cell in cells}
+        batch = self.batch if known else joined.usual_batch(cells)
+        return replace(self, alone=setting, batch=batch)
 
     def in_model_at(self, batch: int) -> list[Cell]:
         """Training steps of TinyVGG with each head, at the smallest class count."""
@@ -137,7 +178,12 @@ class Findings:
 
     def fastest(self, phase: str) -> tuple[Fastest, ...]:
         """The fastest head at every class count and batch size."""
-        return fastest(self.alone_at(phase), self.scatter, self.margin)
+        return fastest(self.alone_at(phase), self.known, self.floors)
+
+    def fastest_of(self, phase: str, heads: Set[str]) -> tuple[Fastest, ...]:
+        """The fastest of some heads, likewise."""
+        cells = [cell for cell in self.alone_at(phase) if cell.head in heads]
+        return fastest(cells, self.known, self.floors)
 
     @property
     def incumbent(self) -> str:
@@ -159,7 +205,7 @@ class Findings:
                     sizes,
                     [incumbent[n].samples for n in sizes],
                     [challenger[n].samples for n in sizes],
-                    self.scatter,
+                    changes=[self.ratio(challenger[n], incumbent[n]) for n in sizes],
                 )
                 found.append(Overtake(head, batch, where, (sizes[0], sizes[-1])))
         return tuple(found)
@@ -191,10 +237,10 @@ class Findings:
 
     def in_model_ratio(self, head: str, other: str, batch: int) -> Interval | None:
         """How many times as long a training step of TinyVGG takes with `head` as with `other`."""
-        samples = {cell.head: cell.samples for cell in self.in_model_at(batch)}
-        if head not in samples or other not in samples:
+        steps = {cell.head: cell for cell in self.in_model_at(batch)}
+        if head not in steps or other not in steps:
             return None
-        return estimates.ratio(samples[head], samples[other], self.scatter)
+        return self.ratio(steps[head], steps[other])
 
 
 def by_head(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
@@ -205,19 +251,28 @@ def by_head(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     return groups
 
 
-def find(run: Run) -> Findings:
-    """Look at a run; of one with very many cells, at a coarser grid: see `joined.summary`."""
-    run, measured = joined.summary(run)
+def find(run: Run, clock: Clock | None = None) -> Findings:
+    """Look at a run; of one with very many cells, at a coarser grid: see `joined.summary`.
+
+    Args:
+        run: as read.
+        clock: to read times from; where None, the device's if it was measured.
+
+    Raises:
+        ValueError: the run has no such clock.
+    """
+    clock = clock or clocks(run)[0]
+    run, measured = joined.summary(by(run, clock))
     scatter = joined.scatter(run)
     cells = joined.join(run, scatter)
     alone = joined.usual_setting(cells, "isolated")
     return Findings(
         run=run,
-        scatter=scatter,
+        known=joined.learn(cells, scatter),
         cells=cells,
-        floor=joined.noise_floor(cells, scatter),
         alone=alone,
         in_model=joined.usual_setting(cells, "in-model"),
         batch=joined.usual_batch(c for c in cells if alone is None or alone.holds(c)),
         measured=measured,
+        clock=clock,
     )

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import optimize
 
 from reports.findings.joined import Cell
-from reports.stats import complexity
+from reports.stats import complexity, paired
 from reports.stats.complexity import Verdict
 
 ORDERS = complexity.MODELS
@@ -168,6 +168,9 @@ def _growth(
     moved = order(sizes, [cell.bytes for cell in group])
     # Times of another algorithm, which small sizes run, are no evidence of how the rest grows.
     judged = [cell for cell in group if cell.samples and cell.classes >= since]
+    samples = [list(cell.samples) for cell in judged]
+    if judged and all(cell.anchors for cell in judged):
+        samples = paired.without_drift(samples, [cell.anchors for cell in judged])
     return Growth(
         head=head,
         phase=phase,
@@ -176,7 +179,7 @@ def _growth(
         memory=order(sizes, [cell.memory.peak if cell.memory else None for cell in group]),
         time=complexity.classify(
             [cell.classes for cell in judged],
-            [np.concatenate(cell.samples) for cell in judged],
+            [np.concatenate(passes) for passes in samples],
             expected=[counted.model for counted in (work, moved) if counted],
             step=step,
         )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reports import results
-from reports.results import CELL, MEMORY, PHASES, SCOPES, Run
-from reports.stats import estimates
-from reports.stats.estimates import Interval, NoiseFloor, Scatter
+from reports.results import CELL, MEMORY, PHASES, SCOPES, STATES, Run
+from reports.stats import estimates, paired
+from reports.stats.estimates import Interval, Scatter
+from reports.stats.paired import Known
 
 USUAL_BATCH = 128
 """The batch size that figures and verdicts speak of where it was measured: small enough for a
@@ -22,6 +24,15 @@ laptop, large enough that a training step is more than its overhead."""
 MOST_CELLS = 2_500
 """Cells that a page can show and a reader take in: four times those of the full sweep's largest
 part. Of a run with more, so many are judged, and the page says so."""
+
+TIMES = (
+    *("seconds", "multiply_adds", "bytes"),
+    *("pass", "block", "turns", "minor_faults", "system_seconds"),
+)
+"""What is joined of a time, pass by pass."""
+
+ANCHOR = "anchor_seconds"
+"""Joined likewise, of runs whose blocks share a cell."""
 
 SIZES = ("classes", "batch", "features", "threads")
 """Axes of a grid on which a part of the values tells of the others."""
@@ -47,12 +58,20 @@ class Cell(results.Cell):
     """One point of the grid and what was measured there.
 
     Attributes:
+        head: with its options, as in a call: another head than the one without them.
         samples: seconds, one array of rounds per pass; empty where only memory was measured.
+        passes: of each, its number.
         seconds: the median and its 95 % interval, None without samples.
         multiply_adds: counted from the head's formulas for this batch; None in-model.
         bytes: counted likewise.
         memory: None where it was not measured.
         sessions: of the run, that measured it.
+        blocks: of each pass, the block that measured it; empty for one measured by itself.
+        turns: of each pass, the turn of every round in its block; empty likewise.
+        anchors: of each pass, seconds in the same block of the one cell that all blocks share;
+            empty where not every pass has them.
+        minor_faults: pages that a call had to be given anew, the mean over passes; None if unknown.
+        system_seconds: of a call, spent in the operating system; None likewise.
     """
 
     samples: tuple[np.ndarray, ...] = ()
@@ -61,6 +80,12 @@ class Cell(results.Cell):
     bytes: int | None = None
     memory: Memory | None = None
     sessions: tuple[int, ...] = (1,)
+    passes: tuple[int, ...] = ()
+    blocks: tuple[str, ...] = ()
+    turns: tuple[tuple[int, ...], ...] = ()
+    anchors: tuple[tuple[float, ...], ...] = ()
+    minor_faults: float | None = None
+    system_seconds: float | None = None
 
     @property
     def rounds(self) -> int:
@@ -70,17 +95,25 @@ class Cell(results.Cell):
 
 @dataclass(frozen=True)
 class Setting:
-    """What is held fixed while heads, classes and batches vary, so that like meets like."""
+    """What is held fixed while heads, classes and batches vary, so that like meets like.
+
+    Attributes:
+        state: of predictions; other phases have none.
+    """
 
     scope: str
     features: int
     dtype: str
     device: str
     threads: int
+    labels: str = "uniform"
+    optimizer: str = "sgd"
+    state: str = "untrained"
 
     def holds(self, cell: Cell) -> bool:
         """Whether a cell was measured in this setting and is no second half of an A/A pair."""
-        return self == _setting(cell) and cell.replica == 0
+        state = self.state if cell.phase == "predict" else cell.state
+        return replace(self, state=state) == _setting(cell) and cell.replica == 0
 
 
 def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
@@ -91,8 +124,11 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     cells: dict[Any, Cell] = {}
     measured = (*run.heads, *run.pipelines)
     times = run.times.sort_values("pass", kind="stable")
-    for place, passes in _by_cell(times, "seconds", "multiply_adds", "bytes", "session").items():
-        samples, work, moved, sessions = zip(*passes, strict=True)
+    anchored = (ANCHOR,) if ANCHOR in times else ()
+    for place, rows in _by_cell(times, *TIMES, "session", *anchored).items():
+        samples, work, moved, passes, blocks, turns, faults, system, sessions, *anchors = zip(
+            *rows, strict=True
+        )
         cells[place] = replace(
             _empty(place),
             samples=samples,
@@ -100,9 +136,15 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             multiply_adds=_whole(work[-1]),
             bytes=_whole(moved[-1]),
             sessions=_sessions(sessions),
+            passes=passes,
+            blocks=blocks,
+            turns=turns,
+            anchors=anchors[0] if anchors and all(anchors[0]) else (),
+            minor_faults=_mean(faults),
+            system_seconds=_mean(system),
         )
-    for place, passes in _by_cell(run.memory, *MEMORY, "session").items():
-        *figures, sessions = zip(*passes, strict=True)
+    for place, rows in _by_cell(run.memory, *MEMORY, "session").items():
+        *figures, sessions = zip(*rows, strict=True)
         timed = cells.get(place)
         cells[place] = replace(
             timed or _empty(place),
@@ -155,7 +197,8 @@ def summary(run: Run, most: int = MOST_CELLS) -> tuple[Run, int]:
 
 
 def _empty(place: Any) -> Cell:
-    return Cell(**dict(zip(CELL, place, strict=True)))
+    cell = Cell(**dict(zip(CELL, place, strict=True)))
+    return replace(cell, head=cell.name, options="")
 
 
 def _by_cell(table: pd.DataFrame, *columns: str) -> dict[Any, list[tuple[Any, ...]]]:
@@ -176,14 +219,50 @@ def _whole(value: float) -> int | None:
     return None if pd.isna(value) else int(value)
 
 
+def _mean(values: Sequence[float]) -> float | None:
+    known = [value for value in values if not pd.isna(value)]
+    return float(np.mean(known)) if known else None
+
+
 def _setting(cell: Cell) -> Setting:
-    return Setting(cell.scope, cell.features, cell.dtype, cell.device, cell.threads)
+    return Setting(**{one.name: getattr(cell, one.name) for one in fields(Setting)})
 
 
 def usual_setting(cells: Iterable[Cell], scope: str) -> Setting | None:
-    """The setting of `scope` that holds most cells, the first of equals; None without cells."""
-    settings = [_setting(cell) for cell in cells if cell.scope == scope]
-    return max(dict.fromkeys(settings), key=settings.count, default=None)
+    """The setting of `scope` that holds most cells, the first of equals; None without cells.
+
+    Its state is that of most predictions.
+    """
+    cells = [cell for cell in cells if cell.scope == scope]
+    settings = [replace(_setting(cell), state="untrained") for cell in cells]
+    usual = max(dict.fromkeys(settings), key=settings.count, default=None)
+    if usual is None:
+        return None
+    states = [
+        cell.state
+        for cell in cells
+        if cell.phase == "predict" and replace(_setting(cell), state="untrained") == usual
+    ]
+    return replace(usual, state=max(dict.fromkeys(states), key=states.count, default="untrained"))
+
+
+def settings(cells: Iterable[Cell], usual: Setting | None) -> tuple[Setting, ...]:
+    """Every setting of `usual`'s scope, that one first: one for each state that is predicted in."""
+    if usual is None:
+        return ()
+    found: dict[Setting, set[str]] = {}
+    for cell in cells:
+        if cell.scope == usual.scope and cell.replica == 0:
+            states = found.setdefault(replace(_setting(cell), state="untrained"), set())
+            if cell.phase == "predict":
+                states.add(cell.state)
+    every = [
+        replace(one, state=state)
+        for one, states in found.items()
+        for state in STATES
+        if state in (states or {usual.state})
+    ]
+    return tuple(dict.fromkeys([usual, *every]))
 
 
 def usual_batch(cells: Iterable[Cell]) -> int:
@@ -200,16 +279,23 @@ def scatter(run: Run) -> Scatter:
     return estimates.scatter(tuple(seconds for (seconds,) in passes) for passes in groups)
 
 
-def noise_floor(cells: Sequence[Cell], known: Scatter) -> NoiseFloor:
-    """The smallest difference that this run can claim, from its A/A pairs."""
+def learn(cells: Iterable[Cell], known: Scatter) -> Known:
+    """How much passes of pairs differ, beside those of cells: from all that competed in turns."""
+    contests: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if any(cell.blocks):
+            contests[_place(cell, "head", "options", "replica")].append(cell)
+    return paired.learn(known, contests.values())
 
-    def place(cell: Cell) -> tuple[Any, ...]:
-        return tuple(getattr(cell, field) for field in CELL if field != "replica")
 
-    second = {place(cell): cell for cell in cells if cell.replica == 1 and cell.samples}
-    pairs = [
-        (cell.samples, second[place(cell)].samples)
-        for cell in cells
-        if cell.replica == 0 and cell.samples and place(cell) in second
-    ]
-    return estimates.noise_floor(pairs, known)
+def same(cells: Iterable[Cell]) -> list[tuple[Cell, Cell]]:
+    """The A/A pairs: cells that were timed as if they were two."""
+    halves: dict[tuple[Any, ...], dict[int, Cell]] = defaultdict(dict)
+    for cell in cells:
+        if cell.samples:
+            halves[_place(cell, "replica")][cell.replica] = cell
+    return [(half[0], half[1]) for half in halves.values() if {0, 1} <= half.keys()]
+
+
+def _place(cell: Cell, *but: str) -> tuple[Any, ...]:
+    return tuple(getattr(cell, field) for field in CELL if field not in but)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import units
-from reports.findings import run_facts
+from reports.findings import faults, phases, run_facts
 from reports.findings.findings import Findings
 from reports.stats import estimates
 
@@ -92,14 +92,22 @@ def notices(findings: Findings) -> tuple[Notice, ...]:
                 "believe ratios rather than seconds; let it cool down and measure again.",
             )
         )
-    if findings.margin > NOISY:
+    noisiest = max(findings.floors, key=lambda floor: floor.margin, default=None)
+    if noisiest and noisiest.margin > NOISY:
+        among = "the same cell"
+        if len(findings.floors) > 1:
+            among = f"of cells that take {' to '.join(map(units.seconds, noisiest.seconds))}, one"
         found.append(
             Notice(
                 "A noisy machine",
-                f"the same cell measured twice differed by up to {_apart(findings.margin)}. "
+                f"{among} measured twice differed by up to {_apart(noisiest.margin)}. "
                 "Smaller differences are not claimed, so that much stays undecided.",
             )
         )
+    if said := phases.said(phases.sums(findings)):
+        found.append(Notice("Phases and steps", said))
+    if said := faults.said(findings):
+        found.append(Notice("Page faults", said))
     return tuple(found)
 
 

@@ -96,6 +96,8 @@ def record(cell: Cell, samples: bool) -> dict[str, Any]:
         "rounds": cell.rounds,
         "multiply_adds": cell.multiply_adds,
         "bytes": cell.bytes,
+        "minor_faults": cell.minor_faults,
+        "system_seconds": cell.system_seconds,
     }
     values |= {
         f"{part}_bytes": getattr(cell.memory, part) if cell.memory else None

@@ -17,7 +17,10 @@ from reports.page.document import pack
 
 PACKAGE = "reports.page"
 
-SCRIPTS = ("packed.js", "charts.js", "downloads.js", "table.js", "adviser.js", "print.js")
+SCRIPTS = (
+    *("packed.js", "charts.js", "downloads.js", "table.js", "adviser.js"),
+    *("workloads.js", "print.js"),
+)
 """Run in this order, as one script."""
 
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from reports.results.cell import CELL, PHASES, SCOPES, Cell, Phase, Scope
-from reports.results.folder import ResultsError, RunFolder, latest, locate
+from reports.results.cell import CELL, PHASES, SCOPES, STATES, Cell, Phase, Scope, State
+from reports.results.folder import ResultsError, RunFolder, file_name, latest, locate
 from reports.results.journal import (
     MEMORY,
     METHODS,
@@ -30,6 +30,7 @@ __all__ = [
     "PARTS",
     "PHASES",
     "SCOPES",
+    "STATES",
     "Cell",
     "Entry",
     "Epoch",
@@ -43,9 +44,11 @@ __all__ = [
     "Run",
     "RunFolder",
     "Scope",
+    "State",
     "Status",
     "Time",
     "Training",
+    "file_name",
     "latest",
     "load",
     "locate",

@@ -11,9 +11,14 @@ from reports.results.fields import Record, checked, choice, count, name
 
 Scope = Literal["isolated", "in-model", "pipeline"]
 Phase = Literal["forward", "backward", "step", "train", "predict"]
+State = Literal["untrained", "unsure", "sure"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 PHASES: tuple[Phase, ...] = get_args(Phase)
+STATES: tuple[State, ...] = get_args(State)
+
+
+LONGEST_OPTIONS = 120
 
 
 @dataclass(frozen=True)
@@ -27,14 +32,21 @@ class Cell(Record):
         classes: size of the output.
         batch: samples per call.
         features: width of the head's input (in-model: what TinyVGG's body gives).
-        dtype: of parameters and features.
+        dtype: of parameters and features; or how products are made of float32 ones: `tf32`,
+            `autocast-bfloat16`.
         device: `cpu` or `cuda`.
         threads: torch's intra-op threads.
         replica: 1 marks the second half of an A/A pair.
         pipeline: how training steps are fed and computed; empty but in scope `pipeline`.
+        options: of the head, as one would write them in a call, without blanks: `tree=huffman`;
+            empty for the head as it comes.
+        labels: how often the classes occur among targets: `uniform`, `zipf:1`, ...
+        state: of the model that predicts: as built, or mean top probability low or high; phases
+            other than `predict` know only `untrained`.
+        optimizer: what makes the step; `sgd` is plain.
 
     Raises:
-        ValueError: a pipeline in another scope, or none in its own.
+        ValueError: a pipeline in another scope, or none in its own; a state in another phase.
     """
 
     scope: Scope = field(metadata=checked(choice, SCOPES))
@@ -48,6 +60,10 @@ class Cell(Record):
     threads: int = field(default=1, metadata=checked(count, 1))
     replica: int = field(default=0, metadata=checked(count))
     pipeline: str = field(default="", metadata=checked(name, 0, later=True))
+    options: str = field(default="", metadata=checked(name, 0, LONGEST_OPTIONS, later=True))
+    labels: str = field(default="uniform", metadata=checked(name, later=True))
+    state: State = field(default="untrained", metadata=checked(choice, STATES, later=True))
+    optimizer: str = field(default="sgd", metadata=checked(name, later=True))
 
     def __post_init__(self) -> None:
         if bool(self.pipeline) != (self.scope == "pipeline"):
@@ -55,6 +71,8 @@ class Cell(Record):
                 f"pipeline: expected a name in scope pipeline and none elsewhere, "
                 f"got {self.pipeline!r} in {self.scope}"
             )
+        if self.state != "untrained" and self.phase != "predict":
+            raise ValueError(f"state: expected untrained in phase {self.phase}, got {self.state}")
 
     @classmethod
     def load(cls, record: Mapping[str, Any]) -> Self:
@@ -68,7 +86,17 @@ class Cell(Record):
     @property
     def subject(self) -> Self:
         """The cell without its phase: what one built module with one batch can serve."""
-        return replace(self, phase="train")
+        return replace(self, phase="train", state="untrained")
+
+    @property
+    def contest(self) -> Self:
+        """The cell without what competes in it: what rivals have in common."""
+        return replace(self, head="*", options="", replica=0)
+
+    @property
+    def name(self) -> str:
+        """The head with its options, as in a call: `hierarchical(tree=huffman)`."""
+        return f"{self.head}({self.options})" if self.options else self.head
 
 
 CELL = tuple(one.name for one in fields(Cell))

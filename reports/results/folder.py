@@ -16,6 +16,16 @@ from reports.results.traces import operators
 from reports.results.training import Training
 
 
+def file_name(name: str) -> str:
+    """A head with its options as part of a file's name; `named` is the inverse."""
+    return name.replace("/", "+")
+
+
+def named(file_name: str) -> str:
+    """The head that a file or folder is of."""
+    return file_name.replace("+", "/")
+
+
 class ResultsError(Exception):
     """One line for the user: what is wrong, what was expected, what to do."""
 
@@ -92,7 +102,7 @@ class RunFolder:
 
     def traces(self, head: str) -> Path:
         """TensorBoard's log folder of `head`."""
-        return self.path / "traces" / head
+        return self.path / "traces" / file_name(head)
 
     def is_traced(self, head: str) -> bool:
         """Whether there is a trace of `head`, and whole."""

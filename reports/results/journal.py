@@ -19,16 +19,20 @@ from reports.results.fields import (
     choice,
     count,
     durations,
+    each,
+    flag,
     mapping,
+    name,
     number,
     numbers,
     one,
     optional,
+    seconds,
     text,
 )
 from reports.results.files import Reader, append_line
 
-Kind = Literal["time", "memory", "split", "search"]
+Kind = Literal["time", "device", "memory", "split", "search"]
 Status = Literal["measured", "skipped", "out-of-memory", "failed"]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -37,6 +41,19 @@ PARTS = ("data", "forward", "head", "backward", "optimizer")
 
 METHODS = ("exact", "greedy", "all")
 """A tree head's ways to a prediction."""
+
+
+@dataclass(frozen=True)
+class Planted(Record):
+    """How far the features of a prediction are what they were made to be.
+
+    Attributes:
+        agreement: share of the samples whose predicted class is the one drawn from the labels.
+        confidence: mean probability of the predicted class.
+    """
+
+    agreement: float = field(metadata=checked(number, 0, 1))
+    confidence: float = field(metadata=checked(number, 0, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +67,20 @@ class Time(Record):
         multiply_adds: counted from the head's formulas for this batch; None where it has none.
         bytes: counted likewise.
         others_busy: share of the machine's CPU time that other programs used meanwhile.
+        block: what was measured call by call in turns with it, in the same pass, bears the same
+            name; empty where it was measured by itself.
+        turns: of each round, in which turn of its block it was; empty without a block: (rounds,).
+        minor_faults: pages that a call had to be given anew, the mean; None if not counted.
+        system_seconds: of a call, spent in the operating system, the mean; None likewise.
+        planted: of a prediction whose state is not `untrained`; None where the state is nothing
+            that its work could depend on.
+        any_labels: whether the head's work in this phase is the same whatever the labels and the
+            state, so that its figures hold for all.
+        anchor_seconds: of a call of the one cell that all blocks share, in the order of the turns
+            of this block that it took part in; empty without one.
+
+    Raises:
+        ValueError: there are turns, and not as many as rounds.
     """
 
     seconds: np.ndarray = field(metadata=checked(durations))
@@ -58,11 +89,57 @@ class Time(Record):
     multiply_adds: int | None = field(default=None, metadata=checked(optional, count, later=True))
     bytes: int | None = field(default=None, metadata=checked(optional, count, later=True))
     others_busy: float | None = field(default=None, metadata=checked(optional, number, later=True))
+    block: str = field(default="", metadata=checked(name, 0, later=True))
+    turns: tuple[int, ...] = field(default=(), metadata=checked(each, count, later=True))
+    minor_faults: float | None = field(default=None, metadata=checked(optional, number, later=True))
+    system_seconds: float | None = field(
+        default=None, metadata=checked(optional, number, later=True)
+    )
+    planted: Planted | None = field(
+        default=None, metadata=checked(optional, one, Planted, later=True)
+    )
+    any_labels: bool = field(default=False, metadata=checked(flag, later=True))
+    anchor_seconds: tuple[float, ...] = field(
+        default=(), metadata=checked(each, number, later=True)
+    )
+
+    def __post_init__(self) -> None:
+        if len(self.turns) not in (0, len(self.seconds)):
+            raise ValueError(
+                f"turns: expected none or {len(self.seconds)}, one per round, got {len(self.turns)}"
+            )
 
     @property
     def too_short(self) -> bool:
         """Whether the clock was too coarse to see it."""
         return bool(np.median(self.seconds) < SHORTEST)
+
+
+@dataclass(frozen=True, eq=False)
+class Device(Record):
+    """A GPU's two clocks: what a call occupies of the device, and what issuing it costs the host.
+
+    Attributes:
+        device_seconds: one per round, of a captured graph's replay, or of one call's kernels
+            together where it could not be captured: (rounds,).
+        host_seconds: one per call, until it returns: (calls,).
+        kernel_seconds: of one call's kernels together, the median, for comparison.
+        launches: kernels, copies and fills of a call.
+        captured: whether a graph was.
+        why_not: one line, empty where it was.
+    """
+
+    device_seconds: np.ndarray = field(metadata=checked(durations))
+    host_seconds: np.ndarray = field(metadata=checked(durations))
+    kernel_seconds: float = field(metadata=checked(seconds))
+    launches: int = field(metadata=checked(count))
+    captured: bool = field(metadata=checked(flag))
+    why_not: str = field(metadata=checked(text))
+
+    @property
+    def too_short(self) -> bool:
+        """Whether the clock was too coarse to see it."""
+        return bool(np.median(self.device_seconds) < SHORTEST)
 
 
 @dataclass(frozen=True)
@@ -120,8 +197,8 @@ class Race(Record):
     right: int = field(metadata=checked(count))
 
     def __post_init__(self) -> None:
-        for name in ("misses", "right"):
-            count(vars(self), name, 0, self.samples)
+        for part in ("misses", "right"):
+            count(vars(self), part, 0, self.samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +215,11 @@ class Search(Record):
         return any(np.min(taken) < SHORTEST for race in races for taken in race.seconds.values())
 
 
-Figures = Time | Memory | Split | Search
+Figures = Time | Device | Memory | Split | Search
 
 KINDS: Mapping[Kind, type[Figures]] = {
     "time": Time,
+    "device": Device,
     "memory": Memory,
     "split": Split,
     "search": Search,

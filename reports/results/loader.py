@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.results.cell import CELL
 from reports.results.files import Reader
-from reports.results.folder import ResultsError, read_facts
+from reports.results.folder import ResultsError, named, read_facts
 from reports.results.journal import KINDS, Entry, Journal, Kind
 from reports.results.training import Training
 
@@ -35,6 +35,7 @@ class Run:
         facts: `run.json`, or empty where it could not be read.
         times: one row per cell and pass: the columns of `CELL`, pass, session, and the fields of
             `journal.Time`; counts that are null are NaN.
+        clocks: likewise, with those of `journal.Device`; empty but for a run on a GPU.
         memory: likewise, with those of `journal.Memory`.
         splits: likewise, with those of `journal.Split`.
         searches: likewise, with those of `journal.Search`.
@@ -42,7 +43,7 @@ class Run:
             kind, status, reason.
         trainings: in the order in which the run named its variants, then by seed.
         traces: head -> its profiler traces.
-        heads: every head that occurs, in the order in which the run named them.
+        heads: every head that occurs, with its options, in the order in which the run named them.
         pipelines: likewise, every pipeline of training steps that was timed.
         warnings: what was malformed, one line each.
     """
@@ -50,6 +51,7 @@ class Run:
     folder: Path
     facts: Mapping[str, Any]
     times: pd.DataFrame
+    clocks: pd.DataFrame
     memory: pd.DataFrame
     splits: pd.DataFrame
     searches: pd.DataFrame
@@ -100,12 +102,13 @@ def load(folder: Path) -> Run:
             f"{reader.folder} holds no measurement: "
             "expected lines in journal.jsonl or training records"
         )
-    heads = [e.cell.head for e in entries if not e.cell.pipeline]
+    heads = [e.cell.name for e in entries if not e.cell.pipeline]
     variants = _ordered((t.variant for t in trainings), facts, "trained", "heads")
     return Run(
         folder=reader.folder,
         facts=facts,
         times=_measured(entries, "time"),
+        clocks=_measured(entries, "device"),
         memory=_measured(entries, "memory"),
         splits=_measured(entries, "split"),
         searches=_measured(entries, "search"),
@@ -170,7 +173,8 @@ def _traces(reader: Reader) -> dict[str, tuple[Path, ...]]:
     traces: dict[str, tuple[Path, ...]] = {}
     for path in reader.files("traces/*/*.pt.trace.json*"):
         if path.name.endswith((".json", ".json.gz")):
-            traces[path.parent.name] = (*traces.get(path.parent.name, ()), path)
+            head = named(path.parent.name)
+            traces[head] = (*traces.get(head, ()), path)
     return traces
 
 

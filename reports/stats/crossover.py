@@ -43,6 +43,7 @@ def crossover(
     challenger: Sequence[Passes],
     known: Scatter | None = None,
     confidence: float = 0.95,
+    changes: Sequence[Interval] | None = None,
 ) -> Crossover:
     """Find the class count from which on the challenger costs less than the incumbent.
 
@@ -57,21 +58,27 @@ def crossover(
         challenger: for each size the passes of the head that may overtake it.
         known: the run's scatter between passes, as for `ratio`.
         confidence: share of such intervals that cover the truth.
+        changes: for each size the challenger's cost over the incumbent's, where more is known of
+            it than those samples tell.
 
     Raises:
-        ValueError: not one cell of each head per size.
+        ValueError: not one cell of each head, or not one change, per size.
     """
     n = np.asarray(sizes, dtype=float)
-    if n.ndim != 1 or not n.size or {len(incumbent), len(challenger)} != {n.size}:
+    if changes is None:
+        changes = [
+            ratio(above, below, known, confidence)
+            for above, below in zip(challenger, incumbent, strict=False)
+        ]
+    if n.ndim != 1 or not n.size or {len(incumbent), len(challenger), len(changes)} != {n.size}:
         raise ValueError(
             f"one cell of each head per size: got {n.size} sizes, "
             f"{len(incumbent)} and {len(challenger)} cells"
         )
     order = [int(place) for place in np.argsort(n)]
     n = n[order]
-    changes = [ratio(challenger[i], incumbent[i], known, confidence) for i in order]
     logs = {
-        end: np.clip([_log(getattr(change, end)) for change in changes], -700, 700)
+        end: np.clip([_log(getattr(changes[i], end)) for i in order], -700, 700)
         for end in ("low", "estimate", "high")
     }
     x, fine = np.log(n), _refined(np.log(n))

@@ -10,7 +10,9 @@ covers stands beside what these intervals cover in `python -m reports.simulation
 Three passes alone leave two degrees of freedom. But a run has hundreds of cells, so the scatter
 between passes is learned from all of them, and each cell's own is shrunk towards it (Smyth, "Linear
 models and empirical Bayes methods for assessing differential expression in microarray experiments",
-Statistical Applications in Genetics and Molecular Biology 3, 2004).
+Statistical Applications in Genetics and Molecular Biology 3, 2004): where the cells are alike.
+Where they are not, that would hold the quiet ones far too often and the noisy ones too seldom, so a
+cell of three passes or more then speaks for itself.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,6 +61,17 @@ class Scatter:
     degrees: float = 0.0
     inflation: float = 1.0
 
+    def teaches(self, own: int) -> bool:
+        """Whether a cell with so many degrees of its own should learn its scatter from others."""
+        return own < ENOUGH or self.degrees >= ALIKE
+
+
+ENOUGH: Final = 2
+"""Degrees of its own, one less than its passes, that a cell's interval can stand on."""
+
+ALIKE: Final = 4.0
+"""Degrees of freedom of what a run knows from which on its cells are alike. On shared machines it
+knows about one: the noisiest tenth of the cells scatters twenty times as much as the quiet half."""
 
 MANY = 20
 """Cells below which the worst passes cannot be told from bad luck."""
@@ -72,11 +85,13 @@ class NoiseFloor:
     """What A/A pairs (one cell measured as if it were two) say about the smallest real difference.
 
     Attributes:
-        difference: the relative difference, a share, that 95 % of the A/A comparisons stay below.
+        typical: the relative difference, a share, that half of the A/A comparisons stay below.
+        difference: that which 95 % of them stay below.
         comparisons: number of A/A comparisons.
         significant: how many of them were called different, wrongly.
     """
 
+    typical: Interval
     difference: Interval
     comparisons: int
     significant: int
@@ -115,7 +130,8 @@ def scatter(cells: Iterable[Passes]) -> Scatter:
     if excess:
         prior = _inverse_trigamma(excess)
         shift = float(special.digamma(prior)) - math.log(prior)
-    learned = Scatter(math.exp(float(centred.mean()) + shift), 2 * _inverse_trigamma(careful))
+    degrees_known = 2 * _inverse_trigamma(careful) if careful else math.inf
+    learned = Scatter(math.exp(float(centred.mean()) + shift), degrees_known)
     return replace(learned, inflation=_inflation(kept, learned))
 
 
@@ -153,13 +169,14 @@ def median(samples: Passes, known: Scatter | None = None, confidence: float = 0.
     """
     known = known or Scatter()
     centre, variance, own = _location(samples, known)
-    degrees = known.degrees + own
+    learned = known if known.teaches(own) else Scatter()
+    degrees = learned.degrees + own
     if degrees == 0:
         rounds = np.asarray(samples[0], dtype=float)
         if 0.5 ** (rounds.size - 1) > 1 - confidence:
             return Interval(0.0, math.exp(centre), math.inf)
         return _order_interval(rounds, confidence)
-    reach = known.inflation * math.sqrt(variance) * _quantile(confidence, degrees)
+    reach = learned.inflation * math.sqrt(variance) * _quantile(confidence, degrees)
     return Interval(math.exp(centre - reach), math.exp(centre), _exp(centre + reach))
 
 
@@ -202,10 +219,11 @@ def log_ratio(numerator: Passes, denominator: Passes, known: Scatter | None = No
     if not known.degrees and not (own_above and own_below):
         return LogRatio(centre, math.inf, 1.0)
     # What was learned from the run is the same knowledge on both sides: its degrees count once.
-    degrees = known.degrees
+    learned = known if known.teaches(min(own_above, own_below)) else Scatter()
+    degrees = learned.degrees
     if variance and own_above and own_below:
         degrees += variance**2 / (variance_above**2 / own_above + variance_below**2 / own_below)
-    return LogRatio(centre, known.inflation * math.sqrt(variance), degrees)
+    return LogRatio(centre, learned.inflation * math.sqrt(variance), degrees)
 
 
 def ratio(
@@ -321,17 +339,20 @@ def drift(cells: Iterable[Passes]) -> Interval:
     return Interval(math.exp(middle.low), math.exp(middle.estimate), math.exp(middle.high))
 
 
-def noise_floor(pairs: Iterable[tuple[Passes, Passes]], known: Scatter | None = None) -> NoiseFloor:
+def noise_floor(changes: Sequence[Interval]) -> NoiseFloor:
     """The noise floor from A/A pairs: smaller differences than `.difference` are not to be claimed.
 
-    The interval of the quantile is distribution-free (order statistics); with fewer than about 60
-    pairs its upper end is the largest difference seen.
+    The intervals of the quantiles are distribution-free (order statistics); with fewer than about
+    60 pairs the upper end of `.difference` is the largest difference seen.
+
+    Args:
+        changes: the `ratio` of the two halves of each pair.
     """
-    changes = [ratio(first, second, known) for first, second in pairs]
     if not changes:
-        return NoiseFloor(Interval(0.0, 0.0, math.inf), 0, 0)
+        return NoiseFloor(Interval(0.0, 0.0, math.inf), Interval(0.0, 0.0, math.inf), 0, 0)
     sizes = np.sort(np.expm1(np.abs(np.log([change.estimate for change in changes]))))
     return NoiseFloor(
+        typical=_order_interval(sizes, 0.95),
         difference=_order_interval(sizes, 0.95, share=0.95),
         comparisons=len(changes),
         significant=sum(1 not in change for change in changes),
@@ -366,7 +387,7 @@ def _location(samples: Passes, known: Scatter) -> tuple[float, float, int]:
     variance = medians.var(ddof=1) if own else 0.0
     if math.isinf(known.degrees):
         variance = known.variance
-    elif known.degrees or own:
+    elif known.teaches(own) and (known.degrees or own):
         variance = (known.degrees * known.variance + own * variance) / (known.degrees + own)
     return float(medians.mean()), float(variance) / medians.size, own
 

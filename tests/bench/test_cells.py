@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import heads
 from bench import peers
-from bench.cells import HEAVY, PIPELINES, SWEEPS, Sweep, grid, itinerary
+from bench.cells import HEAVY, PIPELINES, SWEEPS, Sweep, blocks, contest, grid, itinerary
 from models import variants
 from reports.results import PHASES, Cell
 
@@ -24,8 +24,8 @@ SWEEP = Sweep(
 )
 
 
-def make(scope, head, phase, classes, batch, replica=0):
-    return Cell(scope, head, phase, classes, batch, 16, replica=replica)
+def make(scope, head, phase, classes, batch, features=16, **more):
+    return Cell(scope, head, phase, classes, batch, features, **more)
 
 
 def test_grid_is_the_product_of_its_axes_plus_the_a_a_pair_plus_in_model():
@@ -55,22 +55,40 @@ def test_phases_of_a_subject_stay_together(seed):
     assert len(groups) == len(set(groups))
 
 
+@given(seed=st.integers(0, 2**32))
+def test_a_block_is_all_that_competes_and_blocks_of_the_same_subjects_stay_together(seed):
+    cells = grid(SWEEP, make)
+    found = list(blocks(cells, 2, seed))
+    for index in range(2):
+        of_pass = [cell for block in found if block.pass_index == index for cell in block.cells]
+        assert Counter(of_pass) == Counter(cells)
+    assert len({(contest(block.cells[0]), block.pass_index) for block in found}) == len(found)
+    for block in found:
+        assert len({contest(cell) for cell in block.cells}) == 1
+        isolated = block.cells[0].scope == "isolated"
+        assert {(c.head, c.replica) for c in block.cells} == {
+            ("softmax", 0), ("hierarchical", 0), *([("softmax", 1)] if isolated else []),
+        }  # fmt: skip
+    groups = [key for key, _ in groupby((b.pass_index, contest(b.cells[0]).subject) for b in found)]
+    assert len(groups) == len(set(groups))
+
+
 @pytest.mark.parametrize("heavy_passes", [1, 2])
-def test_a_heavy_cell_is_visited_in_the_first_passes_only_and_has_no_twin(heavy_passes):
+def test_a_heavy_cell_is_in_the_first_passes_only_and_has_no_twin(heavy_passes):
     heavy = make("isolated", "softmax", "train", HEAVY // 4, 4)
     light = make("isolated", "softmax", "train", HEAVY // 8, 4)
-    visits = list(itinerary([heavy, light], 3, seed=0, heavy_passes=heavy_passes))
-    assert [v.cell for v in visits].count(heavy) == heavy_passes
-    assert [v.cell for v in visits].count(light) == 3
+    found = [block.cells for block in blocks([heavy, light], 3, seed=0, heavy_passes=heavy_passes)]
+    assert found.count((heavy,)) == heavy_passes
+    assert found.count((light,)) == 3
     cells = grid(replace(SWEEP, classes=(HEAVY // 4,), batches=(2, 4)), make)
     assert {c.batch for c in cells if c.replica == 1} == {2}
 
 
 def test_order_follows_from_the_seed_and_differs_between_passes():
     cells = grid(SWEEP, make)
-    once, again = (list(itinerary(cells, 2, seed=5)) for _ in range(2))
-    assert once == again != list(itinerary(cells, 2, seed=6))
-    first, second = ([v.cell for v in once if v.pass_index == index] for index in (0, 1))
+    once, again = (list(blocks(cells, 2, seed=5)) for _ in range(2))
+    assert once == again != list(blocks(cells, 2, seed=6))
+    first, second = ([b.cells for b in once if b.pass_index == index] for index in (0, 1))
     assert first != second
 
 

@@ -75,7 +75,7 @@ def test_out_of_memory_skips_the_cell(session, error):
 def test_a_cell_that_cannot_fit_is_skipped_with_the_reason(session, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100)
     with pytest.raises(pytest.skip.Exception), session.entry("time", VISIT):
-        session.subject.of(CELL)
+        session.subjects.of(CELL)
     ((status, reason),) = statuses(session)
     assert status == "skipped"
     assert "GiB are free on cpu" in reason

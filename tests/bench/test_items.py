@@ -5,16 +5,19 @@ from dataclasses import replace
 import pytest
 
 from bench import items
-from bench.cells import SWEEPS, Cell, Visit
+from bench.cells import SWEEPS, Block, Cell, Visit
 from bench.options import Plan
 from models import variants
 
 CELL = Cell("isolated", "softmax", "train", classes=100, batch=32, features=128, replica=1)
 PLAN = Plan("quick", SWEEPS["quick"], seed=0, device="cpu", threads=1, data="")
 
-TASKS = [Visit(CELL, 2), CELL, variants.config("softmax", seed=3)]
+RIVALS = tuple(replace(CELL, head=head, replica=0) for head in ("softmax", "gumbel"))
+
+TASKS = [Block(RIVALS, 1), Visit(CELL, 2), CELL, variants.config("softmax", seed=3)]
 WORDS = [
-    "isolated softmax train classes=100 batch=32 replica=1 pass_index=2",
+    "isolated train classes=100 batch=32 features=128 pass_index=1",
+    "isolated softmax train classes=100 batch=32 features=128 replica=1 pass_index=2",
     "softmax",
     "softmax seed=3",
 ]
@@ -32,7 +35,11 @@ def test_identities_are_plain_values(task):
 
 @pytest.mark.parametrize(
     "change",
-    [{"scope": "in-model"}, {"head": "gumbel"}, {"phase": "step"}, {"classes": 7}, {"replica": 0}],
+    [
+        *({"scope": "in-model"}, {"head": "gumbel"}, {"phase": "step"}, {"classes": 7}),
+        *({"features": 64}, {"dtype": "bfloat16"}, {"labels": "zipf:1"}, {"replica": 0}),
+        {"options": "tree=huffman"},
+    ],
 )
 def test_cells_that_differ_are_told_apart(change):
     one, other = (items.identity(Visit(cell, 0)) for cell in (CELL, replace(CELL, **change)))
@@ -42,3 +49,4 @@ def test_cells_that_differ_are_told_apart(change):
 def test_a_larger_cell_stands_for_more_of_the_time_left():
     small, large = (Visit(replace(CELL, classes=n), 0) for n in (100, 10**6))
     assert items.weight(small, PLAN) < items.weight(large, PLAN)
+    assert items.weight(Block((small.cell, large.cell), 0), PLAN) > items.weight(large, PLAN)

@@ -93,10 +93,9 @@ def test_prediction_of_memory_is_not_below_what_is_used(head, phase):
     assert memory.predicted_bytes(subject) >= used.peak_bytes + used.parameter_bytes
 
 
-def test_a_cell_that_cannot_fit_is_told_with_both_figures(monkeypatch):
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**20)
-    assert "0.0 GiB are free on cpu" in memory.why_it_cannot_fit(cell(classes=2**20))
-    assert memory.why_it_cannot_fit(cell(classes=16)) == ""
+def test_a_cell_that_cannot_fit_is_told_with_both_figures():
+    assert "0.0 GiB are free on cpu" in memory.why_it_cannot_fit(cell(classes=2**20), 2**20)
+    assert memory.why_it_cannot_fit(cell(classes=16), 2**20) == ""
 
 
 def test_the_allocators_refusal_is_recognised():

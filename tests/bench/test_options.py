@@ -14,11 +14,12 @@ from reports.arguments import Parser, whole
 
 
 def given(**values):
-    named = dict.fromkeys((*options.OVERRIDES, "threads", "data")) | {
+    named = dict.fromkeys((*options.OVERRIDES, "autocast", "threads", "data")) | {
         "sweep": "quick",
         "seed": 0,
         "device": "cpu",
         "jobs": 1,
+        "heap": "default",
     }
     return (named | values).__getitem__
 

@@ -116,8 +116,8 @@ def test_a_race_counts_what_each_model_answers(classes):
 
 
 def test_tree_heads_are_raced_alone_at_one_batch_size():
-    def make(scope, name, phase, classes, batch, replica=0):
-        return Cell(scope, name, phase, classes, batch, 8, replica=replica)
+    def make(scope, name, phase, classes, batch, features=8, **more):
+        return Cell(scope, name, phase, classes, batch, features, **more)
 
     found = races.cells(grid(SWEEPS["default"], make))
     assert {cell.head for cell in found} == {"hierarchical"}

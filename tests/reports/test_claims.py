@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports.findings.claims import (
@@ -252,6 +253,77 @@ def test_less_certain_growth_never_decides_more(
     answer, _ = judge_growth(growth, claimed, at_most=at_most)
     after, _ = judge_growth(replace(growth, time=noisier), claimed, at_most=at_most)
     assert after not in DECIDED or after == answer
+
+
+BENT = {
+    "linear": linear,
+    "plateau": lambda n: max(1e-3, 1e-7 * n),
+    "logarithmic": logarithmic,
+    "constant": lambda n: 1e-3,
+    "zigzag": lambda n: linear(n) * (1.4 if int(np.log2(n)) % 4 else 1),
+    "power": lambda n: 5e-5 + 1e-6 * n**0.7,
+}
+AROUND = np.linspace(-1, 1, 3)
+"""Passes, and rounds of a pass, lie evenly around what they would be without noise: however wide
+they are drawn, the estimates stay."""
+
+
+def widened_run(
+    folder: Path, curves: tuple[str, str, str], gumbel: float, accuracy: float, noise: float
+) -> Path:
+    """A run whose estimates depend on all but the `noise`, a relative one of every kind of cell."""
+
+    def passes(where: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+        wide = noise * (8 if int(np.log2(where["classes"])) % 4 else 1)
+        return [
+            timed(where, k, seconds * np.exp(wide * (apart + AROUND / 3)))
+            for k, apart in enumerate(AROUND)
+        ]
+
+    heads = dict(zip(("softmax", "gumbel", "hierarchical"), curves, strict=True))
+    lines = [
+        line
+        for head, curve in heads.items()
+        for n in SIZES
+        for line in passes(cell(head, "train", n, 128), BENT[curve](n))
+    ]
+    for head, times in (("softmax", 1.0), ("gumbel", gumbel)):
+        where = cell(head, "train", 256, 32, scope="in-model", features=640)
+        lines += passes(where, 9e-3 * times)
+    trainings = []
+    for head, times in (("softmax", 1.0), ("gumbel", gumbel)):
+        record = training(head, epoch_seconds=7.0)
+        for epoch, apart in zip(record["epochs"], np.linspace(-1, 1, 10), strict=True):
+            epoch["train_seconds"] = 7.0 * times * float(np.exp(noise * apart))
+        # Accuracies err less the more test images there are.
+        images = 40 if noise > 0.1 else 1_000
+        hits = round(images * accuracy)
+        record["final"]["confusion"] = (
+            hits * np.eye(10, dtype=int) + (images - hits) * np.roll(np.eye(10, dtype=int), 1, 0)
+        ).tolist()
+        trainings.append(record)
+    return write_run(folder, lines=lines, trainings=trainings)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    st.tuples(*[st.sampled_from(sorted(BENT))] * 3),
+    st.sampled_from([0.8, 1.0, 1.01, 1.3]),
+    st.sampled_from([0.15, 0.2, 0.25, 0.3]),
+    st.floats(0.001, 0.03),
+    st.floats(1, 10),
+)
+def test_more_noise_never_decides_more_of_any_claim(
+    curves: tuple[str, str, str], gumbel: float, accuracy: float, noise: float, by: float
+) -> None:
+    with TemporaryDirectory() as folder:
+        quiet, noisy = (
+            verdicts(find(load(widened_run(Path(folder) / name, curves, gumbel, accuracy, width))))
+            for name, width in (("quiet", noise), ("noisy", noise * by))
+        )
+    assert quiet.keys() == {claim.name for claim in CLAIMS}
+    for name, after in noisy.items():
+        assert after.answer not in DECIDED or after.answer == quiet[name].answer, name
 
 
 def test_noise_does_not_support_a_claim() -> None:

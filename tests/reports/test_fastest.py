@@ -13,10 +13,16 @@ from reports.findings.findings import find
 from reports.findings.joined import Cell
 from reports.results import load
 from reports.stats import estimates
-from reports.stats.estimates import Scatter
+from reports.stats.estimates import Interval, NoiseFloor, Scatter
+from reports.stats.paired import Known, LocalFloor
 from tests.reports.synthetic import BATCHES, CLASSES, CURVES, HEADS
 
 KNOWN = Scatter(1e-4, 100)
+
+
+def floor(share: float) -> tuple[LocalFloor]:
+    exactly = Interval(share, share, share)
+    return (LocalFloor((0.0, 1.0), NoiseFloor(exactly, exactly, 100, 5)),)
 
 
 def measured(head: str, seconds: float) -> Cell:
@@ -29,7 +35,7 @@ def measured(head: str, seconds: float) -> Cell:
 
 
 def test_clear_winner_is_named_with_its_lead() -> None:
-    (found,) = fastest([measured("slow", 3e-3), measured("fast", 1e-3)], KNOWN, margin=0.05)
+    (found,) = fastest([measured("slow", 3e-3), measured("fast", 1e-3)], Known(KNOWN), floor(0.05))
     assert found.head == "fast"
     assert found.decided
     assert found.lead is not None
@@ -38,12 +44,12 @@ def test_clear_winner_is_named_with_its_lead() -> None:
 
 def test_difference_within_the_noise_floor_is_not_decided() -> None:
     cells = [measured("slow", 3e-3), measured("a", 1e-3), measured("b", 1.04e-3)]
-    (found,) = fastest(cells, KNOWN, margin=0.10)
+    (found,) = fastest(cells, Known(KNOWN), floor(0.10))
     assert found.rivals == ("b",)
 
 
 def test_head_without_rivals_wins_without_a_lead() -> None:
-    (found,) = fastest([measured("only", 1e-3)], KNOWN, margin=0.1)
+    (found,) = fastest([measured("only", 1e-3)], Known(KNOWN), floor(0.1))
     assert found.decided
     assert found.lead is None
 

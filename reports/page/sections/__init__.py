@@ -18,6 +18,7 @@ from reports.page.sections import (
     answer,
     cells,
     claims,
+    clocks,
     cost,
     heads,
     memory,
@@ -25,9 +26,11 @@ from reports.page.sections import (
     missing,
     model,
     operators,
+    phases,
     races,
     roofline,
     training,
+    workloads,
 )
 from reports.page.sections.side_by_side import accuracy as accuracies
 from reports.page.sections.side_by_side import answers, curves, data, machines, ratios
@@ -64,10 +67,13 @@ class Section(Part[Shown], Protocol[Shown]):
 
 OF_A_RUN: tuple[Section[Findings], ...] = (
     answer,
+    workloads,
     adviser,
     heads,
     claims,
     cost,
+    phases,
+    clocks,
     memory,
     accuracy,
     training,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reports.findings import workloads
 from reports.findings.adviser import Question, advise, adviser, recommend
 from reports.findings.findings import Findings
 from reports.page.figures.drawing import Looks
@@ -22,6 +23,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     rows = advise(laws, asked)
     return {
         "laws": laws,
+        "holds": workloads.holds(findings.alone),
         "asked": asked,
         "rows": rows,
         "sentences": recommend(laws, asked, rows),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reports.findings import answer
+from reports.findings import answer, workloads
 from reports.findings.findings import Findings
 from reports.page.figures.drawing import Looks
 
@@ -13,7 +13,12 @@ NAME, TITLE = "answer", "Answer"
 
 def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     """Sentences, and maps from class count and batch size to the fastest head."""
-    return {"answers": answer.sentences(findings), "maps": _maps(findings)}
+    return {
+        "answers": answer.sentences(findings),
+        "holds": workloads.holds(findings.alone),
+        "maps": _maps(findings),
+        "within": answer.WITHIN,
+    }
 
 
 def _maps(findings: Findings) -> list[dict[str, Any]]:
@@ -28,6 +33,7 @@ def _maps(findings: Findings) -> list[dict[str, Any]]:
                     "batches": sorted({batch for _, batch in cells}),
                     "rows": sorted({classes for classes, _ in cells}),
                     "cells": cells,
+                    "squares": answer.squares(findings, phase) if findings.in_turns else "",
                 }
             )
     return maps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reports.findings import claims
+from reports.findings import claims, workloads
 from reports.findings.findings import Findings
 from reports.page.figures.drawing import Looks
 
@@ -13,4 +13,4 @@ NAME, TITLE = "claims", "Claims"
 
 def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     """Claims with their verdicts."""
-    return {"claims": claims.check(findings)}
+    return {"claims": claims.check(findings), "holds": workloads.holds(findings.alone)}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from reports import units
-from reports.findings import claims
+from reports.findings import claims, faults
 from reports.findings.answer import PHASE_NAMES
 from reports.findings.findings import Findings, Overtake, by_head
 from reports.findings.growth import Growth, Order, reading
@@ -95,7 +95,7 @@ def _overtakes(findings: Findings) -> list[dict[str, Any]]:
     """Per phase a table: a row per head, a column per batch size."""
     tables = []
     for phase in ("train", "predict"):
-        cells = {(o.head, o.batch): _place(o) for o in findings.overtakes(phase)}
+        cells = {(o.head, o.batch): place(o) for o in findings.overtakes(phase)}
         if cells:
             tables.append(
                 {
@@ -108,7 +108,7 @@ def _overtakes(findings: Findings) -> list[dict[str, Any]]:
     return tables
 
 
-def _place(overtake: Overtake) -> Shown:
+def place(overtake: Overtake) -> Shown:
     """The class count and, in small print, its interval or why there is none."""
     at = overtake.where.at
     if at is None:
@@ -121,7 +121,8 @@ def _growths(findings: Findings) -> dict[str, list[Any]]:
     """Per head, for each phase: the evidence in a row, and how it reads together."""
     heads: dict[str, list[Any]] = {}
     for growth in findings.growths:
-        heads.setdefault(growth.head, []).append((growth.phase, _orders(growth), reading(growth)))
+        said = f"{reading(growth)} {faults.reading(findings, growth.head, growth.phase)}".strip()
+        heads.setdefault(growth.head, []).append((growth.phase, _orders(growth), said))
     return heads
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reports.findings import workloads
 from reports.findings.findings import Findings
 from reports.page.figures.drawing import Looks
 
@@ -12,4 +13,4 @@ NAME, TITLE = "heads", "Heads"
 
 def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     """A row per head."""
-    return {"rows": findings.heads}
+    return {"rows": findings.heads, "holds": workloads.holds(findings.alone)}

@@ -23,9 +23,10 @@ KINDS: dict[str, tuple[Callable[[Memory], int], str]] = {
 
 
 def context(findings: Findings, looks: Looks) -> dict[str, Any]:
-    """A figure of each kind, where memory was measured."""
+    """A figure of each kind, where memory was measured, and the bytes at the reference size."""
     lines = {kind: series(findings, of) for kind, (of, _) in KINDS.items()}
     return {
+        "table": [(row.head, row.memory) for row in findings.heads if row.memory],
         "memory_chart": charts.memory([findings], [findings.run.name]),
         "pictures": [
             picture(

@@ -1,0 +1,253 @@
+"""How the minutes of a run are shared out: who is measured how long, and what has to be left out.
+
+What gives way first: rounds, then passes, then trainings, then cells.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import psutil
+
+from bench.cells import Block, contest
+from bench.items import Task
+from models.config import TrainingConfig
+from reports.results import Cell
+
+LEAST_DOSE = 0.25
+"""Part of `--benchmark-max-time` that a cell keeps in every pass: with less, its share of the run
+would be mostly building and warming up."""
+
+BESIDE = {"search": 1.0, "pipeline": 2.5, "split": 0.5}
+"""Seconds of a visit of this kind, whatever its cell."""
+
+FEW_BLOCKS = 10
+"""Before so many are measured it is not known how fast the machine is, and no cell is left out
+that does not take a good part of the time."""
+
+REPORT_SECONDS = 20.0
+"""Kept for the report and for what a run does beside measuring."""
+
+Name = TypeVar("Name")
+
+
+class Need(NamedTuple):
+    """What a block needs.
+
+    Attributes:
+        pass_index: of the block.
+        fixed: seconds to build and to warm up.
+        rounds: seconds of rounds, if nothing is to be saved.
+    """
+
+    pass_index: int
+    fixed: float
+    rounds: float
+
+
+class Share(NamedTuple):
+    """What there is time for.
+
+    Attributes:
+        passes: a block of this pass or of a later one is left out.
+        dose: part of its rounds that every other one gets.
+    """
+
+    passes: float
+    dose: float
+
+
+def share(needs: Sequence[Need], seconds: float) -> Share:
+    """How blocks that need so much get along with `seconds`, all alike.
+
+    Whole passes are left out, the last first and never the first of them, where the least dose of
+    rounds does not fit.
+    """
+    kept = sorted({need.pass_index for need in needs})
+    while len(kept) > 1 and _least(needs, kept[-1]) > seconds:
+        kept.pop()
+    left = [need for need in needs if need.pass_index <= kept[-1]]
+    rounds = sum(need.rounds for need in left)
+    spare = seconds - sum(need.fixed for need in left)
+    return Share(kept[-1] + 1, min(1.0, max(LEAST_DOSE, spare / rounds if rounds else 1.0)))
+
+
+def _least(needs: Iterable[Need], last: int) -> float:
+    return sum(n.fixed + LEAST_DOSE * n.rounds for n in needs if n.pass_index <= last)
+
+
+def left_out(needs: Mapping[Name, float], seconds: float) -> list[Name]:
+    """What cannot be done in `seconds`: the dearest first, so that as much as can be is done."""
+    total, out = sum(needs.values()), []
+    for name, need in sorted(needs.items(), key=lambda item: -item[1]):
+        if total <= seconds:
+            break
+        out.append(name)
+        total -= need
+    return out
+
+
+def affordable(needs: Sequence[float], seconds: float) -> int:
+    """How many of what is done in this order fit into `seconds`: at the end, some are missing."""
+    total = 0.0
+    for count, need in enumerate(needs):
+        total += need
+        if total > seconds:
+            return count
+    return len(needs)
+
+
+class Pace:
+    """How long things take here, compared with what was expected.
+
+    Args:
+        first: the guess before anything is known.
+    """
+
+    def __init__(self, first: float = 1.0) -> None:
+        self._first = first
+        self._expected: dict[str, float] = defaultdict(float)
+        self._seconds: dict[str, float] = defaultdict(float)
+
+    def learn(self, kind: str, expected: float, seconds: float) -> None:
+        """Something of this kind took `seconds`."""
+        self._expected[kind] += expected
+        self._seconds[kind] += seconds
+
+    def of(self, kind: str) -> float:
+        """Seconds per expected second, of this kind if any of it is known, else of all."""
+        for expected, seconds in (
+            (self._expected[kind], self._seconds[kind]),
+            (sum(self._expected.values()), sum(self._seconds.values())),
+        ):
+            if expected > 0:
+                return seconds / expected
+        return self._first
+
+
+class Agenda:
+    """What a session has to do still, and how much time there is for it.
+
+    Args:
+        tasks: kind and task, in their order.
+        deadline: by when all has to be done.
+        pace: what is known of how fast this machine is.
+        rounds: seconds of rounds that each cell is to get.
+        expected: rough seconds of a task, rounds apart.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[tuple[str, Task]],
+        deadline: Deadline,
+        pace: Pace,
+        rounds: float,
+        expected: Callable[[Task], float],
+    ) -> None:
+        self._deadline, self._pace, self._rounds = deadline, pace, rounds
+        self._expected = expected
+        self._blocks: list[Block] = []
+        self._others: dict[str, float] = defaultdict(float)
+        for kind, task in tasks:
+            if isinstance(task, Block):
+                self._blocks.append(task)
+            else:
+                self._others[kind] += self._wanted(kind, task)
+        self._took: dict[Cell, float] = {}
+        self._forgone = False
+        self.dose = 1.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no time for anything."""
+        return self._deadline.left < 0
+
+    def forgo(self) -> None:
+        """What has begun is left out: nothing is to be learned from the time it takes."""
+        self._forgone = True
+
+    def done(self, kind: str, task: Task, seconds: float) -> None:
+        """A task has taken so long."""
+        if isinstance(task, Block):
+            self._blocks.remove(task)
+            wanted = self._wanted_of(task, self.dose)
+            if not self._forgone:
+                self._took[contest(task.cells[0])] = seconds / wanted
+        else:
+            wanted = self._wanted(kind, task)
+            self._others[kind] -= wanted
+        if not self._forgone:
+            self._pace.learn(kind, wanted, seconds)
+        self._forgone = False
+
+    def admits(self, block: Block) -> str:
+        """Why there is no time for `block`, or nothing if there is; sets the `dose` of rounds."""
+        self.dose = 1.0
+        left = self._deadline.left
+        if math.isinf(left):
+            return ""
+        reserved = {kind: self._pace.of(kind) * want for kind, want in self._others.items()}
+        needs = [self.need(one) for one in self._blocks]
+        passes, self.dose = share(needs, left - sum(reserved.values()))
+        if block.pass_index >= passes:
+            return "pass"
+        # Before a cell is left out, trainings are.
+        first = {
+            index: need.fixed + LEAST_DOSE * need.rounds
+            for index, need in enumerate(needs)
+            if need.pass_index < passes
+        }
+        out = left_out(first, left - sum(reserved.values()) + reserved.get("training", 0.0))
+        index = self._blocks.index(block)
+        unsure = len(self._took) < FEW_BLOCKS and first.get(index, 0.0) < left / FEW_BLOCKS
+        return "cell" if index in out and not unsure else ""
+
+    def need(self, block: Block) -> Need:
+        """What `block` needs, by what it or others have taken before."""
+        pace = self._took.get(contest(block.cells[0]), self._pace.of("time"))
+        whole, fixed = self._wanted_of(block, 1.0), self._wanted_of(block, 0.0)
+        return Need(block.pass_index, pace * fixed, pace * (whole - fixed))
+
+    def _wanted_of(self, block: Block, dose: float) -> float:
+        return self._expected(block) + dose * self._rounds * len(block.cells)
+
+    def _wanted(self, kind: str, task: Task) -> float:
+        return self._expected(task) + BESIDE.get(kind, 0.0)
+
+    def affordable(self, configs: Sequence[TrainingConfig]) -> int:
+        """How many of these trainings there is time for, from the first on."""
+        pace = self._pace.of("training")
+        return affordable([pace * self._expected(c) for c in configs], self._deadline.left)
+
+    def seconds_for(self, block: Block) -> float | None:
+        """Of a pass over `block`; None if there is no time for it."""
+        need = self.need(block)
+        seconds = need.fixed + need.rounds
+        return seconds if seconds <= self._deadline.left else None
+
+
+class Deadline:
+    """When a process has to be done, counted from its start.
+
+    Args:
+        minutes: that it has; None for as long as it takes.
+        elapsed: seconds since the start; replaced in tests.
+    """
+
+    def __init__(self, minutes: float | None, elapsed: Callable[[], float] | None = None) -> None:
+        self._seconds = math.inf if minutes is None else 60 * minutes
+        self._elapsed = elapsed or since_start
+
+    @property
+    def left(self) -> float:
+        """Seconds for what is measured; infinite without a limit, negative when it is over."""
+        return self._seconds - REPORT_SECONDS - self._elapsed()
+
+
+def since_start() -> float:
+    """Seconds since this process started."""
+    return time.time() - psutil.Process().create_time()

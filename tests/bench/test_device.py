@@ -1,0 +1,44 @@
+"""Device time: what a GPU is occupied for, whoever looks, and whatever the host does meanwhile."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+import torch
+
+from bench.measure import device, l2
+from bench.measure.workload import Workload
+from reports.results import PHASES, Cell
+from reports.results.journal import Device
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("head", ["softmax", "hierarchical", "adaptive", "gumbel"])
+def test_two_ways_to_a_device_time_agree(head, phase):
+    workload = Workload(Cell("isolated", head, phase, 65_536, 512, 128, device="cuda"))
+    clocks = device.measure(lambda: workload.repeatable(phase), l2.of_current_device())
+    replayed = statistics.median(clocks.device_seconds)
+    # A replay holds the gaps between kernels as well: a microsecond or two for each.
+    assert 0.9 * clocks.kernel_seconds < replayed
+    assert replayed < 1.3 * clocks.kernel_seconds + 3e-6 * clocks.launches
+    assert clocks.captured != bool(clocks.why_not)
+    assert Device.load(vars(clocks)).launches == clocks.launches > 0
+
+
+def test_what_waits_for_the_device_is_not_captured():
+    values = torch.ones(10, device="cuda")
+    clocks = device.measure(lambda: lambda: (values + 1).sum().item(), l2.of_current_device())
+    assert not clocks.captured
+    assert "synchroniz" in clocks.why_not
+
+
+def test_host_time_is_seen_by_the_host_alone():
+    small, large = torch.ones(1, device="cuda"), torch.ones(2**26, device="cuda")
+    of = [device.measure(lambda x=x: x.sin, l2.of_current_device()) for x in (small, large)]
+    device_seconds = [statistics.median(clocks.device_seconds) for clocks in of]
+    host_seconds = [statistics.median(clocks.host_seconds) for clocks in of]
+    assert device_seconds[1] > 5 * device_seconds[0]
+    assert host_seconds[1] < 5 * host_seconds[0]

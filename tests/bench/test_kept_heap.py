@@ -1,0 +1,71 @@
+"""A kept heap gives no page back, here and in processes started later; elsewhere it is refused."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bench.machine import heap
+
+GLIBC = pytest.mark.skipif(
+    sys.platform != "linux" or heap.platform.libc_ver()[0] != "glibc",
+    reason="malloc's settings are glibc's",
+)
+
+PAGES = 2**26 // 4096
+
+COUNT = """
+import resource, sys, torch
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+"""
+
+HERE = (
+    COUNT
+    + """
+from bench.machine import heap
+heap.choose(sys.argv[1])
+print([faults() for _ in range(30)])
+"""
+)
+
+IN_A_CHILD = """
+import subprocess, sys
+from bench.machine import heap
+heap.choose(sys.argv[1])
+subprocess.run([sys.executable, "-c", sys.argv[2]], check=True)
+"""
+
+
+@GLIBC
+@pytest.mark.parametrize("source", [HERE, IN_A_CHILD], ids=["here", "in a child"])
+@pytest.mark.parametrize("asked", heap.HEAPS)
+def test_a_block_of_64_mib_is_faulted_in_again_unless_the_heap_is_kept(asked, source):
+    counting = COUNT + "print([faults() for _ in range(30)])"
+    command = [sys.executable, "-c", source, asked, counting]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    settled = json.loads(done.stdout)[-10:]
+    assert (max(settled) < PAGES / 4) if asked == "kept" else (min(settled) >= PAGES / 2)
+
+
+@pytest.mark.parametrize(
+    ("system", "libc"), [("darwin", ("", "")), ("linux", ("", "")), ("win32", ("", ""))]
+)
+def test_elsewhere_it_is_refused_in_a_line(system, libc, monkeypatch):
+    monkeypatch.setattr(heap.sys, "platform", system)
+    monkeypatch.setattr(heap.platform, "libc_ver", lambda: libc)
+    with pytest.raises(heap.HeapError, match="leave the option out") as refused:
+        heap.choose("kept")
+    assert "\n" not in str(refused.value)
+    heap.choose("default")
+
+
+@GLIBC
+def test_an_allocator_that_gives_memory_back_all_the_same_is_found_out(monkeypatch):
+    monkeypatch.setattr(heap, "_keeps", lambda libc: False)
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda name: type("", (), {"mallopt": print})())
+    with pytest.raises(heap.HeapError, match="preloaded"):
+        heap.choose("kept")

@@ -1,0 +1,105 @@
+"""A run on a GPU is read from the clock that was asked for, and says which clock binds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.findings.clocks import by, clocks, sentences, two_clocks
+from reports.findings.findings import find
+from reports.page import html
+from reports.results import load
+from reports.stats.estimates import Scatter
+from tests.reports.synthetic import cell, timed, write_run
+
+SIZES = (64, 256, 1_024, 4_096, 16_384, 65_536)
+HOST = 400e-6
+"""Seconds that issuing any call takes."""
+
+DEVICE = {"softmax": lambda n: 20e-6 + 50e-9 * n, "hierarchical": lambda n: 90e-6}
+"""Seconds that its kernels take: softmax's exceed the host's from 16,384 classes on."""
+
+
+def lines() -> list[dict[str, Any]]:
+    found = []
+    for head, device in DEVICE.items():
+        for n in SIZES:
+            for index in range(2):
+                where = cell(head, "train", n, 128, device="cuda:0")
+                loop = max(HOST, device(n))
+                found.append(timed(where, index, [loop * wobble for wobble in (0.99, 1, 1.02)]))
+                found.append(
+                    {
+                        "kind": "device",
+                        "status": "measured",
+                        "cell": where,
+                        "pass": index,
+                        "written": "2026-01-01T00:00:00.000+00:00",
+                        "device_seconds": [device(n) * wobble for wobble in (0.999, 1, 1.001)],
+                        "host_seconds": [HOST, 1.1 * HOST],
+                        "kernel_seconds": 0.9 * device(n),
+                        "launches": 24,
+                        "captured": head == "softmax",
+                        "why_not": "" if head == "softmax" else "it waits <for> the device",
+                    }
+                )
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("clocks") / "run", lines=lines(), trainings=[])
+
+
+@pytest.mark.parametrize(
+    ("clock", "seconds"), [("device", 20e-6 + 50e-9 * 64), ("host", 1.05 * HOST), ("loop", HOST)]
+)
+def test_times_are_read_from_the_clock_asked_for(folder, clock, seconds):
+    findings = find(load(folder), clock)
+    first = findings.alone_at("train", 128, 64)[0]
+    assert (findings.clock, first.head) == (clock, "softmax")
+    assert first.seconds.estimate == pytest.approx(seconds, rel=1e-6)
+    assert first.multiply_adds == 3 * 128 * 128 * 64  # counted work stays with its cell
+    assert len(first.samples) == 2
+
+
+def test_a_gpu_s_run_is_read_from_the_device_s_clock_unless_asked(folder, synthetic):
+    assert find(load(folder)).clock == "device"
+    assert find(load(synthetic)).clock == "loop"
+    assert clocks(load(synthetic)) == ("loop",)
+
+
+def test_a_clock_that_a_run_lacks_is_refused_in_a_line(synthetic):
+    with pytest.raises(ValueError, match=r"has no device time, only loop time$"):
+        by(load(synthetic), "device")
+
+
+def test_which_clock_binds_and_from_which_size_on(folder):
+    found = two_clocks(load(folder), Scatter())
+    binds = {(one.head, one.classes): one.binds for one in found}
+    for n in SIZES:
+        assert binds["softmax", n] == ("device" if DEVICE["softmax"](n) > 1.05 * HOST else "host")
+        assert binds["hierarchical", n] == "host"
+    said = " ".join(sentences(found, "train", 128))
+    assert "softmax: the device binds from 16,384 classes on (24 launches" in said
+    assert "hierarchical: the host binds at all sizes up to 65,536 classes" in said
+    assert all(one.loop.estimate == pytest.approx(HOST) for one in found if one.classes == 64)
+
+
+def test_the_page_shows_both_clocks_and_what_was_not_captured(folder, synthetic):
+    page = html.render(find(load(folder)))
+    section = page[page.index('id="clocks"') :]
+    section = section[: section.index("</section>")]
+    assert "read from device time" in section
+    assert re.search(r"hierarchical train: it waits &lt;for&gt; the device", section)
+    assert "65,536" in section
+    assert "On the CPU there is one clock" in html.render(find(load(synthetic)))
+
+
+def test_growth_of_the_device_s_time_is_not_hidden_by_the_host(folder):
+    growth = {g.head: g.time.model for g in find(load(folder)).growths if g.phase == "train"}
+    assert growth["softmax"] == "O(n)"
+    assert growth["hierarchical"] in ("O(1)", "O(log n)")
