@@ -18,6 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import interrupts, items, options, resume
 from bench.display import Display, real_console
+from bench.items import has_task
 from bench.logbook import facts_of
 from bench.machine import heap
 from bench.machine.clock import timer_of
@@ -167,7 +168,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Drop what pytest puts in the place of a benchmark that has nothing to do."""
-    items[:] = [item for item in items if not item.name.endswith("[NOTSET]")]
+    items[:] = filter(has_task, items)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -61,6 +61,15 @@ def task_of(item: pytest.Item) -> Task:
     return task
 
 
+def has_task(item: pytest.Item) -> bool:
+    """Whether `item` carries out anything.
+
+    In the place of a benchmark with nothing to do pytest puts one of its own, under a name that
+    depends on its version.
+    """
+    return isinstance(task_of(item), Task)
+
+
 def identity(task: Task) -> dict[str, str | int]:
     """What tells `task` from others of its benchmark, in words and numbers."""
     match task:

@@ -1,6 +1,7 @@
 """Items are told apart, and read, by the plain values of what they carry out."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,6 +27,12 @@ WORDS = [
 @pytest.mark.parametrize(("task", "words"), list(zip(TASKS, WORDS, strict=True)))
 def test_a_label_says_what_is_carried_out(task, words):
     assert items.label(task) == words
+
+
+@pytest.mark.parametrize("task", [*TASKS, object()])
+def test_what_stands_for_nothing_to_do_is_told_by_what_it_carries(task):
+    item = SimpleNamespace(callspec=SimpleNamespace(params={"task": task}))
+    assert items.has_task(item) == (task in TASKS)
 
 
 @pytest.mark.parametrize("task", TASKS)
