@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from bench.display import Display
 from bench.options import Plan
 from bench.train.pool import Pool, Tell, Work
@@ -93,6 +91,9 @@ class Follower:
         tell: Tell[Progress],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        # Imported here: a run that ends at its options need not wait for it.
+        from torch.utils.tensorboard import SummaryWriter
+
         self._config = training.config
         self._tell = tell
         self._clock = clock
