@@ -35,7 +35,7 @@ class Warm:
     """Starts processes, one after the other.
 
     Args:
-        modules: imported before the first process; one that is absent is left out.
+        modules: imported before the first process; one that fails is left to who needs it.
     """
 
     def __init__(self, *modules: str) -> None:
@@ -105,7 +105,7 @@ class Process:
 def serve() -> None:
     """Fork for each line of standard input, and say the process's number and exit status."""
     for name in sys.argv[1:]:
-        with suppress(ImportError):
+        with suppress(Exception):
             importlib.import_module(name)
     for line in sys.stdin:
         with warnings.catch_warnings():
