@@ -10,6 +10,7 @@ import torch
 
 import heads
 from bench import peers
+from bench.cells import SWEEPS
 from bench.measure.workload import Workload
 from bench.peers.fasttext import END_OF_LINE, LABEL, TOKENS, FastText
 from bench.peers.gensim import Gensim
@@ -320,9 +321,14 @@ def test_a_peers_memory_is_predicted_from_a_head_of_ours(name):
 # A whole run
 
 
-def test_the_peers_sweep_has_an_entry_for_every_cell_of_every_peer(headbench):
+def test_the_peers_sweep_holds_every_peer():
+    assert set(SWEEPS["peers"].heads) > set(peers.names())
+
+
+def test_a_sweep_of_peers_has_an_entry_for_every_cell_of_every_peer(headbench):
     status, output, errors = headbench.run(
-        *("--sweep", "peers", "--classes", "20", "--batches", "4", "--passes", "1"),
+        *("--sweep", "peers", "--heads", ",".join(["softmax", *peers.names()])),
+        *("--classes", "20", "--batches", "4", "--passes", "1"),
         *("--threads", "1", "--benchmark-max-time=0.005"),
     )
     assert status == 0, output + errors
@@ -336,4 +342,4 @@ def test_the_peers_sweep_has_an_entry_for_every_cell_of_every_peer(headbench):
             assert min(line["seconds"]) > 0
             assert line["iterations"] >= 1
             assert (line["multiply_adds"] is None) == (where.head in peers.names())
-    assert {line["cell"]["head"] for line in lines} > set(peers.names())
+    assert {line["cell"]["head"] for line in lines} == {"softmax", *peers.names()}
