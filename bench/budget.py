@@ -53,31 +53,31 @@ class Share(NamedTuple):
     """What there is time for.
 
     Attributes:
-        passes: a block of this pass or of a later one is left out.
+        passes: how many of the run's; blocks of later ones are left out.
         dose: part of its rounds that every other one gets.
     """
 
-    passes: float
+    passes: int
     dose: float
 
 
 def share(needs: Sequence[Need], seconds: float) -> Share:
     """How blocks that need so much get along with `seconds`, all alike.
 
-    Whole passes are left out, the last first and never the first of them, where the least dose of
+    Passes are left out, the last first and never the first of the run, where the least dose of
     rounds does not fit.
     """
-    kept = sorted({need.pass_index for need in needs})
-    while len(kept) > 1 and _least(needs, kept[-1]) > seconds:
-        kept.pop()
-    left = [need for need in needs if need.pass_index <= kept[-1]]
-    rounds = sum(need.rounds for need in left)
-    spare = seconds - sum(need.fixed for need in left)
-    return Share(kept[-1] + 1, min(1.0, max(LEAST_DOSE, spare / rounds if rounds else 1.0)))
+    passes = 1 + max((need.pass_index for need in needs), default=0)
+    while passes > 1 and _least(needs, passes) > seconds:
+        passes -= 1
+    kept = [need for need in needs if need.pass_index < passes]
+    rounds = sum(need.rounds for need in kept)
+    spare = seconds - sum(need.fixed for need in kept)
+    return Share(passes, min(1.0, max(LEAST_DOSE, spare / rounds if rounds else 1.0)))
 
 
-def _least(needs: Iterable[Need], last: int) -> float:
-    return sum(n.fixed + LEAST_DOSE * n.rounds for n in needs if n.pass_index <= last)
+def _least(needs: Iterable[Need], passes: int) -> float:
+    return sum(n.fixed + LEAST_DOSE * n.rounds for n in needs if n.pass_index < passes)
 
 
 def left_out(needs: Mapping[Name, float], seconds: float) -> list[Name]:
@@ -195,11 +195,13 @@ class Agenda:
         passes, self.dose = share(needs, left - sum(reserved.values()))
         if block.pass_index >= passes:
             return "pass"
+        if block.pass_index:
+            return ""
         # Before a cell is left out, trainings are.
         first = {
             index: need.fixed + LEAST_DOSE * need.rounds
             for index, need in enumerate(needs)
-            if need.pass_index < passes
+            if not need.pass_index
         }
         out = left_out(first, left - sum(reserved.values()) + reserved.get("training", 0.0))
         index = self._blocks.index(block)
