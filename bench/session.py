@@ -109,13 +109,12 @@ class Session:
 
     def _probe(self, pace: Pace) -> None:
         """Learn how fast this machine is: of a head's training steps, and of the model's."""
-        device, threads = self.plan.device, self.plan.threads
-        for kind, cell, expected in (
-            ("time", anchor(device, threads), ANCHOR_SECONDS),
-            ("training", model_step(device, threads), IMAGE_SECONDS * MODEL_BATCH),
+        timer = timer_of(self.plan.device)
+        model = Workload(model_step(self.plan.device, self.plan.threads))
+        for kind, timed, expected in (
+            ("time", self.anchor.timed, ANCHOR_SECONDS),
+            ("training", model.prepare("train"), IMAGE_SECONDS * MODEL_BATCH),
         ):
-            timer = timer_of(device)
-            timed = Workload(cell).prepare(cell.phase)
             warm_up(timed, timer, PROBE_SECONDS)
             seconds = median(play(timed, 1, timer).seconds for _ in range(PROBES))
             pace.learn(kind, PROBE_WEIGHT, PROBE_WEIGHT * seconds / expected)
