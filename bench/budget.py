@@ -129,6 +129,15 @@ class Pace:
         return self._first
 
 
+class _Known(NamedTuple):
+    """What is expected of a block: seconds to build and to warm up, and of rounds."""
+
+    contest: Cell
+    pass_index: int
+    fixed: float
+    rounds: float
+
+
 class Agenda:
     """What a session has to do still, and how much time there is for it.
 
@@ -150,11 +159,11 @@ class Agenda:
     ) -> None:
         self._deadline, self._pace, self._rounds = deadline, pace, rounds
         self._expected = expected
-        self._blocks: list[Block] = []
+        self._blocks: list[_Known] = []
         self._others: dict[str, float] = defaultdict(float)
         for kind, task in tasks:
             if isinstance(task, Block):
-                self._blocks.append(task)
+                self._blocks.append(self._known(task))
             else:
                 self._others[kind] += self._wanted(kind, task)
         self._took: dict[Cell, float] = {}
@@ -173,10 +182,11 @@ class Agenda:
     def done(self, kind: str, task: Task, seconds: float) -> None:
         """A task has taken so long."""
         if isinstance(task, Block):
-            self._blocks.remove(task)
-            wanted = self._wanted_of(task, self.dose)
+            known = self._known(task)
+            self._blocks.remove(known)
+            wanted = known.fixed + self.dose * known.rounds
             if not self._forgone:
-                self._took[contest(task.cells[0])] = seconds / wanted
+                self._took[known.contest] = seconds / wanted
         else:
             wanted = self._wanted(kind, task)
             self._others[kind] -= wanted
@@ -191,7 +201,7 @@ class Agenda:
         if math.isinf(left):
             return ""
         reserved = {kind: self._pace.of(kind) * want for kind, want in self._others.items()}
-        needs = [self.need(one) for one in self._blocks]
+        needs = [self._need(one) for one in self._blocks]
         passes, self.dose = share(needs, left - sum(reserved.values()))
         if block.pass_index >= passes:
             return "pass"
@@ -204,18 +214,21 @@ class Agenda:
             if not need.pass_index
         }
         out = left_out(first, left - sum(reserved.values()) + reserved.get("training", 0.0))
-        index = self._blocks.index(block)
+        index = self._blocks.index(self._known(block))
         unsure = len(self._took) < FEW_BLOCKS and first.get(index, 0.0) < left / FEW_BLOCKS
         return "cell" if index in out and not unsure else ""
 
     def need(self, block: Block) -> Need:
         """What `block` needs, by what it or others have taken before."""
-        pace = self._took.get(contest(block.cells[0]), self._pace.of("time"))
-        whole, fixed = self._wanted_of(block, 1.0), self._wanted_of(block, 0.0)
-        return Need(block.pass_index, pace * fixed, pace * (whole - fixed))
+        return self._need(self._known(block))
 
-    def _wanted_of(self, block: Block, dose: float) -> float:
-        return self._expected(block) + dose * self._rounds * len(block.cells)
+    def _need(self, known: _Known) -> Need:
+        pace = self._took.get(known.contest) or self._pace.of("time")
+        return Need(known.pass_index, pace * known.fixed, pace * known.rounds)
+
+    def _known(self, block: Block) -> _Known:
+        rounds = self._rounds * len(block.cells)
+        return _Known(contest(block.cells[0]), block.pass_index, self._expected(block), rounds)
 
     def _wanted(self, kind: str, task: Task) -> float:
         return self._expected(task) + BESIDE.get(kind, 0.0)
