@@ -14,7 +14,7 @@ from reports.arguments import Parser, whole
 
 
 def given(**values):
-    named = dict.fromkeys((*options.OVERRIDES, "autocast", "threads", "data")) | {
+    named = dict.fromkeys((*options.OVERRIDES, "autocast", "threads", "data", "minutes")) | {
         "sweep": "quick",
         "seed": 0,
         "device": "cpu",
@@ -44,6 +44,29 @@ def test_variants_are_trained_beside_the_measured_heads():
     plan = options.plan(given(heads=("adaptive",), trained=("softmax-tuned", "gumbel")))
     assert plan.sweep.heads == ("adaptive",)
     assert [c.variant for c in plan.trainings()] == ["softmax-tuned", "gumbel"]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "asked", "expected"),
+    [
+        ("default", None, 12.0),
+        ("quick", None, None),
+        ("quick", "3", 3.0),
+        ("default", "0.5", 0.5),
+        ("default", "none", None),
+    ],
+)
+def test_a_run_has_the_minutes_asked_for_else_those_of_its_sweep(sweep, asked, expected):
+    minutes = asked and options._minutes(asked)
+    plan = options.plan(given(sweep=sweep, minutes=minutes))
+    assert plan.minutes == expected
+    assert options.Plan.load(json.loads(json.dumps(plan.dump()))) == plan
+
+
+@pytest.mark.parametrize("asked", ["-1", "nan", "x", "", "1e9"])
+def test_minutes_that_cannot_be_are_refused(asked):
+    with pytest.raises(ArgumentTypeError, match="expected a number"):
+        options._minutes(asked)
 
 
 def test_none_trains_nothing():
