@@ -100,7 +100,7 @@ def plant(module: nn.Module, classes: int, start: Tensor, targets: Tensor, state
     module.eval()
     for part, wanted in zip(start.split(at_once), targets.split(at_once), strict=True):
         features = NOISE * part.detach().to(torch.promote_types(part.dtype, torch.float32))
-        for _ in range(2):
+        for _ in range(3):
             _move(log_prob, features, wanted, -math.log(probability))
             with torch.no_grad():
                 wanted = predict(features)

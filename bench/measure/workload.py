@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import chain, cycle
 from typing import Any
 
@@ -96,13 +96,16 @@ class Workload:
         self.optimizer.step()
 
     @torch.no_grad()
-    def predict(self) -> None:
-        """The most probable class of each sample."""
+    def predict(self, features: Tensor | None = None) -> None:
+        """The most probable class of each sample; of the input, if no others are given."""
         predict: Any = self.module.predict
-        predict(self.seen)
+        predict(self.input if features is None else features)
 
     def enter(self, state: State) -> None:
-        """Have what comes next be predicted in this state, if the work may depend on it."""
+        """Have the next call that is prepared predict in this state, if its work may depend on it.
+
+        Calls that were prepared before keep theirs.
+        """
         depends = depends_on_labels(self._cell, "predict")
         planted = state != "untrained" and depends
         self.planted = self._planted(state) if planted else None
@@ -188,7 +191,7 @@ class Workload:
             case "train":
                 return self.train
             case "predict":
-                return self.predict
+                return partial(self.predict, self.seen)
 
 
 def acquaint(cell: Cell) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reports import results
-from reports.results import CELL, MEMORY, PHASES, SCOPES, Run
+from reports.results import CELL, MEMORY, PHASES, SCOPES, Run, State
 from reports.stats import estimates
 from reports.stats.estimates import Interval, NoiseFloor, Scatter
 
@@ -109,6 +109,7 @@ class Setting:
 def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     """The run's cells that have a time or a memory figure: by scope, head, phase and size.
 
+    What was measured once and holds for all labels and states is there for each that a rival has.
     Passes agree in memory to the byte; where they do not, the largest counts.
     """
     cells: dict[Any, Cell] = {}
@@ -136,9 +137,13 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             memory=Memory(*(int(max(values)) for values in figures)),
             sessions=_sessions((*sessions, *(timed.sessions if timed else ()))),
         )
+    holds = _by_cell(times, "any_labels")
+    free = [
+        cells[place] for place, rows in holds.items() if all(any_labels for (any_labels,) in rows)
+    ]
     return tuple(
         sorted(
-            cells.values(),
+            (*cells.values(), *_for_all_labels(free, cells.values())),
             key=lambda c: (
                 SCOPES.index(c.scope),
                 measured.index(c.pipeline or c.head),
@@ -147,6 +152,20 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             ),
         )
     )
+
+
+def _for_all_labels(free: Iterable[Cell], cells: Iterable[Cell]) -> Iterator[Cell]:
+    """Each cell that holds for all labels and states, as a cell of those that its rivals have."""
+    shared = ("head", "replica", "labels", "state")
+    asked: dict[Any, dict[tuple[str, State], None]] = {}
+    there = {_place(cell) for cell in cells}
+    for cell in cells:
+        asked.setdefault(_place(cell, *shared), {})[cell.labels, cell.state] = None
+    for cell in free:
+        for labels, state in asked[_place(cell, *shared)]:
+            further = replace(cell, labels=labels, state=state)
+            if cell.replica == 0 and _place(further) not in there:
+                yield further
 
 
 def summary(run: Run, most: int = MOST_CELLS) -> tuple[Run, int]:
@@ -247,14 +266,15 @@ def scatter(run: Run) -> Scatter:
 
 def noise_floor(cells: Sequence[Cell], known: Scatter) -> NoiseFloor:
     """The smallest difference that this run can claim, from its A/A pairs."""
-
-    def place(cell: Cell) -> tuple[Any, ...]:
-        return tuple(getattr(cell, field) for field in CELL if field != "replica")
-
-    second = {place(cell): cell for cell in cells if cell.replica == 1 and cell.samples}
+    second = {_place(cell, "replica"): cell for cell in cells if cell.replica == 1 and cell.samples}
     pairs = [
-        (cell.samples, second[place(cell)].samples)
+        (cell.samples, second[place].samples)
         for cell in cells
-        if cell.replica == 0 and cell.samples and place(cell) in second
+        if cell.replica == 0 and cell.samples and (place := _place(cell, "replica")) in second
     ]
     return estimates.noise_floor(pairs, known)
+
+
+def _place(cell: Cell, *but: str) -> tuple[Any, ...]:
+    """The cell as a tuple, without some of its fields."""
+    return tuple(getattr(cell, field) for field in CELL if field not in but)
