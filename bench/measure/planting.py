@@ -69,7 +69,9 @@ class Planted:
         return self.features.repeat(-(-size // len(self.features)), 1)[:size]
 
 
-def plant(module: nn.Module, classes: int, start: Tensor, targets: Tensor, state: str) -> Planted:
+def plant(
+    module: nn.Module, classes: int, start: Tensor, targets: Tensor, confidence: float
+) -> Planted:
     """Move features until the head predicts their targets.
 
     The loss of a linear head is convex in the features, and each sample has a loss of its own that
@@ -86,7 +88,7 @@ def plant(module: nn.Module, classes: int, start: Tensor, targets: Tensor, state
         classes: how many it knows.
         start: features to start from, (N, in_features).
         targets: (N,).
-        state: one of `CONFIDENCE`.
+        confidence: what the probability of each target should be.
     """
     # Without gradients of their own, or those of a million rows would be made along the way.
     weights = {name: parameter.detach() for name, parameter in module.named_parameters()}
@@ -96,7 +98,7 @@ def plant(module: nn.Module, classes: int, start: Tensor, targets: Tensor, state
         output: Tensor = functional_call(module, weights, (features, classes)).output
         return output
 
-    probability = max(CONFIDENCE[state], min(CLEAR / classes, CONFIDENCE["sure"]))
+    probability = max(confidence, min(CLEAR / classes, CONFIDENCE["sure"]))
     at_once = max(1, AT_ONCE // classes)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     training = module.training

@@ -119,7 +119,8 @@ class Workload:
             shape = planting.SAMPLES, cell.features
             start = torch.randn(shape, dtype=self.input.dtype, device=self.device)
             wanted = labels.draw(cell.labels, cell.classes, shape[:1], self.device)
-            _PLANTED[key] = planting.plant(self.module, cell.classes, start, wanted, state)
+            confidence = planting.CONFIDENCE[state]
+            _PLANTED[key] = planting.plant(self.module, cell.classes, start, wanted, confidence)
         return _PLANTED[key]
 
     @cached_property

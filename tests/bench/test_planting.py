@@ -16,7 +16,11 @@ def planted(name, state, num_classes=1000, law="uniform", **options):
     head = heads.build(name, 128, num_classes, **options)
     targets = labels.draw(law, num_classes, (64,), CPU)
     start = torch.randn(64, 128)
-    return head, targets, planting.plant(head, num_classes, start, targets, state)
+    return (
+        head,
+        targets,
+        planting.plant(head, num_classes, start, targets, planting.CONFIDENCE[state]),
+    )
 
 
 @pytest.mark.parametrize("state", planting.CONFIDENCE)
@@ -65,7 +69,7 @@ def test_of_few_classes_the_target_is_still_the_first(num_classes, state):
 def test_the_module_is_left_as_it_was():
     head = heads.build("hierarchical", 16, 600).train()
     before = [p.clone() for p in head.parameters()]
-    planting.plant(head, 600, torch.randn(8, 16), torch.arange(8), "sure")
+    planting.plant(head, 600, torch.randn(8, 16), torch.arange(8), 0.9)
     assert head.training
     assert all(map(torch.equal, head.parameters(), before))
     assert all(p.grad is None and p.requires_grad for p in head.parameters())
