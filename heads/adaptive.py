@@ -189,7 +189,7 @@ class Adaptive(Ordered):
         return Cost(multiply_adds, elements * bytes_each + batch_size * INT64_BYTES)
 
     def backward_cost(self, batch_size: int) -> Cost:
-        """Two products for each of the forward's; a cluster's gradient is dense, or there is none."""
+        """Two products for each of the forward's; a cluster has a dense gradient or none."""
         d = self.in_features
         forward = self.forward_cost(batch_size)
         elements = 2 * self._parameters_used(batch_size) + batch_size * (
@@ -219,7 +219,7 @@ class Adaptive(Ordered):
         return Cost(multiply_adds, elements * self.itemsize + batch_size * INT64_BYTES)
 
     def _parameters_used(self, batch_size: int) -> int:
-        """Of the short list, and of each cluster as probably as any target of a batch lies in it."""
+        """Of the short list, and of each cluster if a target lies in it: the expected number."""
         clusters = [sum(map(Tensor.numel, one.parameters())) for one in self.adaptive.tail]
         everything = sum(map(Tensor.numel, self.parameters()))
         if self.shares is None:
