@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import heads
 from bench import peers
-from bench.cells import PIPELINE_HEAD, Visit, grid, itinerary
+from bench.cells import PIPELINE_HEAD, Visit, called, grid, itinerary
 from bench.measure import per_core, races
 from bench.options import Plan
 from bench.train.trainings import name_of
@@ -139,14 +139,17 @@ class Todo:
 
         They are of training steps of TinyVGG at CIFAR-100's 100 classes.
         """
+        left = [call for call in self._traced_heads() if not self._run.is_traced(call)]
         return [
-            self._cell("in-model", head, "train", classes=100, batch=32)
-            for head in self._traced_heads()
-            if not self._run.is_traced(head)
+            self._cell("in-model", head, "train", classes=100, batch=32, options=options)
+            for head, options in map(called, left)
         ]
 
     def _traced_heads(self) -> list[str]:
-        return list(dict.fromkeys(config.head for config in self._plan.trainings()))
+        """Heads, those that were asked for with options as in a call."""
+        asked = self._plan.sweep.heads
+        trainings = self._plan.trainings()
+        return list(dict.fromkeys(c.variant if c.variant in asked else c.head for c in trainings))
 
     def _cell(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 from itertools import chain, cycle
 from typing import Any
 
@@ -233,6 +233,12 @@ def why_unsuitable(cell: Cell) -> str:
     """A line that says why there is no such head at this size, or nothing if there is."""
     if cell.head not in heads.names() or not cell.options:
         return ""
+    return _why_unsuitable(replace(cell.subject, batch=1, replica=0))
+
+
+@lru_cache(maxsize=256)
+def _why_unsuitable(cell: Cell) -> str:
+    """Kept, since a tree of many classes takes seconds."""
     try:
         with torch.device("meta"):
             build_module(cell)
