@@ -7,7 +7,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from scipy.stats import false_discovery_control
 
 from reports import terminal, units
 from reports.arguments import Parser, number
-from reports.findings.joined import join, scatter
+from reports.findings.joined import Cell, join, scatter
 from reports.results import ResultsError, load, locate
 from reports.stats import estimates
 from reports.stats.estimates import Change, Interval, LogRatio, Passes, Scatter
@@ -152,12 +152,21 @@ def read(path: Path) -> Measured:
     known = scatter(run)
     cells = {
         f"{c.scope} {c.pipeline or c.head} {c.phase} "
-        f"n={c.classes} batch={c.batch} d={c.features} {c.device}": c.samples
+        f"n={c.classes} batch={c.batch} d={c.features} {' '.join([c.device, *_unusual(c)])}": (
+            c.samples
+        )
         for c in join(run, known)
         if c.samples and c.replica == 0
     }
     machine = run.facts.get("machine")
     return Measured(run.name, cells, known, machine if isinstance(machine, dict) else {})
+
+
+def _unusual(cell: Cell) -> list[str]:
+    """What of a cell's workload is not as it was before there was a choice."""
+    usual = {one.name: one.default for one in fields(Cell)}
+    values = {name: getattr(cell, name) for name in ("dtype", "labels", "state", "optimizer")}
+    return [value for name, value in values.items() if value != usual[name]]
 
 
 def _pytest_benchmark(path: Path) -> Measured:

@@ -89,7 +89,17 @@ def common_batch(ratios: Sequence[Ratio], usual: int) -> int | None:
 
 def _timed(findings: Findings) -> dict[tuple[object, ...], Cell]:
     return {
-        (c.head, c.phase, c.classes, c.batch, c.features, c.dtype): c
+        (
+            c.head,
+            c.phase,
+            c.classes,
+            c.batch,
+            c.features,
+            c.dtype,
+            c.labels,
+            c.state,
+            c.optimizer,
+        ): c
         for c in findings.cells
         if c.samples and findings.alone and findings.alone.holds(c)
     }
