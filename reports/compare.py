@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import false_discovery_control
 
-from reports import terminal, units
+from reports import results, terminal, units
 from reports.arguments import Parser, number
-from reports.findings.joined import Cell, join, scatter
+from reports.findings.joined import join, scatter
 from reports.results import ResultsError, load, locate
 from reports.stats import estimates
 from reports.stats.estimates import Change, Interval, LogRatio, Passes, Scatter
@@ -152,9 +152,7 @@ def read(path: Path) -> Measured:
     known = scatter(run)
     cells = {
         f"{c.scope} {c.pipeline or c.head} {c.phase} "
-        f"n={c.classes} batch={c.batch} d={c.features} {' '.join([c.device, *_unusual(c)])}": (
-            c.samples
-        )
+        f"n={c.classes} batch={c.batch} d={c.features} {c.device}{_unusual(c)}": c.samples
         for c in join(run, known)
         if c.samples and c.replica == 0
     }
@@ -162,11 +160,15 @@ def read(path: Path) -> Measured:
     return Measured(run.name, cells, known, machine if isinstance(machine, dict) else {})
 
 
-def _unusual(cell: Cell) -> list[str]:
-    """What of a cell's workload is not as it was before there was a choice."""
-    usual = {one.name: one.default for one in fields(Cell)}
-    values = {name: getattr(cell, name) for name in ("dtype", "labels", "state", "optimizer")}
-    return [value for name, value in values.items() if value != usual[name]]
+def _unusual(cell: results.Cell) -> str:
+    """What a cell has that cells usually have not, in words."""
+    said = [
+        str(getattr(cell, one.name))
+        for one in fields(results.Cell)
+        if one.name in ("dtype", "labels", "state", "optimizer")
+        and getattr(cell, one.name) != one.default
+    ]
+    return "".join(f" {word}" for word in said)
 
 
 def _pytest_benchmark(path: Path) -> Measured:

@@ -271,7 +271,8 @@ def alike(table: pd.DataFrame) -> pd.DataFrame:
         return table
     workloads = table[["dtype", "labels", "optimizer", "features"]].apply(tuple, axis=1)
     named = table["head"] + ("(" + table["options"] + ")").where(table["options"] != "", "")
-    return table.assign(head=named)[workloads == workloads.mode()[0]]
+    kept: pd.DataFrame = table.assign(head=named)[workloads == workloads.mode()[0]]
+    return kept
 
 
 def usual_batch(cells: Iterable[Cell]) -> int:
