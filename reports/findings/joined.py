@@ -284,6 +284,16 @@ def settings(cells: Iterable[Cell], usual: Setting | None) -> tuple[Setting, ...
     return tuple(dict.fromkeys([usual, *every]))
 
 
+def alike(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines measured under the workload that most were, heads called by their full names."""
+    if table.empty:
+        return table
+    workloads = table[["dtype", "labels", "optimizer", "features"]].apply(tuple, axis=1)
+    named = table["head"] + ("(" + table["options"] + ")").where(table["options"] != "", "")
+    kept: pd.DataFrame = table.assign(head=named)[workloads == workloads.mode()[0]]
+    return kept
+
+
 def usual_batch(cells: Iterable[Cell]) -> int:
     """The batch size to speak of: `USUAL_BATCH` where measured, else the middle one, else 0."""
     batches = sorted({cell.batch for cell in cells})
