@@ -343,3 +343,11 @@ def test_a_sweep_of_peers_has_an_entry_for_every_cell_of_every_peer(headbench):
             assert line["iterations"] >= 1
             assert (line["multiply_adds"] is None) == (where.head in peers.names())
     assert {line["cell"]["head"] for line in lines} == {"softmax", *peers.names()}
+    assert {line["cell"]["head"] for line in lines} > set(peers.names())
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("other", [{"labels": "zipf:1"}, {"phase": "predict", "state": "sure"}])
+def test_a_library_with_data_of_its_own_is_measured_on_no_other(name, other):
+    told = peers.why_not(cell(name, **other))
+    assert "makes its own data" in told or "has no predict phase" in told
