@@ -7,6 +7,8 @@ before its first line (locale, `PYTHONUTF8`) is the server's.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -15,12 +17,14 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 BENCH = (
     *("torch", "torch.utils.flop_counter", "torch.utils.tensorboard", "numba"),
@@ -107,19 +111,41 @@ def serve() -> None:
     for name in sys.argv[1:]:
         with suppress(Exception):
             importlib.import_module(name)
+    gc.freeze()  # what is never looked at again is never copied
     for line in sys.stdin:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy's threads know how to be forked
             child = os.fork()
         if not child:
-            become(*json.loads(line))
+            leave(become, *json.loads(line))
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    leave(sys.exit)
 
 
-def become(
-    arguments: list[str], folder: str, environment: dict[str, str], streams: str
-) -> NoReturn:
+def leave(last: Callable[..., object], *arguments: Any) -> NoReturn:
+    """Call `last`, then end as an interpreter does, but for taking apart all it has imported.
+
+    That takes a second, as every page of it would have to be copied first.
+    """
+    try:
+        last(*arguments)
+        status: Any = 0
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else bool(status))
+
+
+def become(arguments: list[str], folder: str, environment: dict[str, str], streams: str) -> None:
     """Go on as `python *arguments`."""
     # A shell's background jobs ignore Ctrl-C, and would pass that on.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -138,7 +164,6 @@ def become(
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     else:
         exec(what, {"__name__": "__main__"})
-    sys.exit()
 
 
 if __name__ == "__main__":
