@@ -66,7 +66,8 @@ def drift(times: Array, random: np.random.Generator) -> Array:
         for call in range(times.shape[-1]):
             level = kept[..., call] * level + fresh[..., call]
             total[..., call] += level
-    return TYPICAL * total * np.exp(TAIL / 2 * np.minimum(np.abs(total), MOST) ** 2)
+    stretched: Array = TYPICAL * total * np.exp(TAIL / 2 * np.minimum(np.abs(total), MOST) ** 2)
+    return stretched
 
 
 def run(
