@@ -169,9 +169,8 @@ def _verdict(
     narrow = exponent.high - exponent.low <= NARROW + ROUNDING
     if masses[best] < SURER.get(best, CONFIDENT) or (best == POWER and not narrow):
         return "inconclusive", _undecided(fits, exponent)
-    steeper = {"O(n^2)": 1.0, POWER: exponent.estimate - 1}.get(best, 0.0)
-    reach = float(beyond[-1] / beyond[0])
-    if best not in expected and 0 < steeper * math.log(reach) < math.log(step):
+    steep = best == "O(n^2)" or (best == POWER and exponent.estimate > 1)
+    if steep and best not in expected and fits.outgrown(exponent.estimate) < math.log(step):
         return "inconclusive", (
             f"from {beyond[0]:,.0f} to {beyond[-1]:,.0f}, beyond the plateau, {best} and O(n) that "
             f"becomes {step:.1f} times as dear outside the caches rise alike"

@@ -217,6 +217,16 @@ class Fits:
         left: Array = self.n[above > max(math.log1p(FLAT), CLEAR * self.error)]
         return left
 
+    def outgrown(self, power: float) -> float:
+        """How much more than n the work grows over the sizes beyond the plateau, a logarithm.
+
+        The lesser of what the best curve and n^`power` say, as a curve may have steps.
+        """
+        reach = self.beyond[[0, -1]]
+        first, last = self.curves.shapes[self.best](reach, self.n[-1])
+        linear = float(np.diff(np.log(reach))[0])
+        return min(float(last - first) - linear, (power - 1) * linear)
+
     def growth(self, quantile: float) -> float:
         """A quantile of the growth over all sizes, a share."""
         order = np.argsort(self.grown)

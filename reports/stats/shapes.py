@@ -43,10 +43,9 @@ PLAIN, ONCE, TWICE, BESIDE = 0.45, 0.25, 0.15, 0.15
 SLOWER: Final[Mapping[str, Sequence[tuple[str, float]]]] = {
     "O(sqrt n)": [("O(log n)", by) for by in (0.1, 0.3, 1)],
     "O(n)": [(model, by) for model in ("O(log n)", "O(sqrt n)") for by in (0.1, 0.3, 1, 3)],
-    "O(n^2)": [("O(n)", by) for by in (0.1, 0.3, 1)],
 }
-"""How many times as large a slower growth beside it may be at the largest size; of n log n none, as
-n beside it is a step that no clock could see."""
+"""How many times as large a slower growth beside it may be at the largest size. Of n log n and n^2
+none: with n beside them they are n with a step, which no clock could tell."""
 
 PLACES, SIZES_FOR_TWO = 8, 6
 """Pairs of steps are tried between so many places; with fewer sizes nothing is left to fit."""
