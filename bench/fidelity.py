@@ -16,12 +16,12 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 import heads
-from bench import options
 from bench.cells import STANDARD
 from bench.display import real_console
 from bench.measure import planting
 from bench.measure.races import take_turns
 from bench.measure.workload import Workload
+from bench.options import among
 from models import variants
 from models.data import DataError, Dataset, load, root
 from models.optimizers import build_optimizer
@@ -78,12 +78,9 @@ def body_step(seed: int = 0) -> Callable[[], None]:
 
 def inside(head: str, classes: int, seconds: float) -> Interval:
     """A training step inside TinyVGG, over one of the head alone and one of the body alone."""
-    where = ("train", classes, BATCH, TinyVGG().out_features)
-    threads = torch.get_num_threads()
-    alone, within = (
-        Workload(Cell(scope, head, *where, threads=threads))  # type: ignore[arg-type]
-        for scope in ("isolated", "in-model")
-    )
+    sizes = (classes, BATCH, TinyVGG().out_features)
+    alone = Workload(Cell("isolated", head, "train", *sizes))
+    within = Workload(Cell("in-model", head, "train", *sizes))
     calls: dict[str, Callable[[], object]] = {
         "alone": alone.prepare("train"),
         "body": body_step(),
@@ -159,9 +156,7 @@ def planted(head: str, dataset: Dataset, seconds: float) -> dict[str, Interval]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the ratios; the exit status is 0 unless the data cannot be used."""
     parser = Parser(prog="bench.fidelity", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--heads", type=options._heads, default=STANDARD, metavar="NAME,...", help="of ours"
-    )
+    parser.add_argument("--heads", type=among(heads.names()), default=STANDARD, metavar="NAME,...")
     parser.add_argument(
         "--classes", type=several(whole(2, 2**20)), default=(100, 1_024, 16_384), metavar="N,..."
     )
