@@ -78,9 +78,12 @@ def body_step(seed: int = 0) -> Callable[[], None]:
 
 def inside(head: str, classes: int, seconds: float) -> Interval:
     """A training step inside TinyVGG, over one of the head alone and one of the body alone."""
-    sizes = (classes, BATCH, TinyVGG().out_features)
-    alone = Workload(Cell("isolated", head, "train", *sizes))
-    within = Workload(Cell("in-model", head, "train", *sizes))
+    where = ("train", classes, BATCH, TinyVGG().out_features)
+    threads = torch.get_num_threads()
+    alone, within = (
+        Workload(Cell(scope, head, *where, threads=threads))  # type: ignore[arg-type]
+        for scope in ("isolated", "in-model")
+    )
     calls: dict[str, Callable[[], object]] = {
         "alone": alone.prepare("train"),
         "body": body_step(),
