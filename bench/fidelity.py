@@ -17,12 +17,12 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 import heads
-from bench import options
 from bench.cells import STANDARD
 from bench.display import real_console
 from bench.measure import planting
 from bench.measure.races import take_turns
 from bench.measure.workload import Workload
+from bench.options import among
 from models import variants
 from models.data import DataError, Dataset, load, root
 from models.optimizers import build_optimizer
@@ -157,9 +157,7 @@ def planted(head: str, dataset: Dataset, seconds: float) -> dict[str, Interval]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the ratios; the exit status is 0 unless the data cannot be used."""
     parser = Parser(prog="bench.fidelity", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--heads", type=options._heads, default=STANDARD, metavar="NAME,...", help="of ours"
-    )
+    parser.add_argument("--heads", type=among(heads.names()), default=STANDARD, metavar="NAME,...")
     parser.add_argument(
         "--classes", type=several(whole(2, 2**20)), default=(100, 1_024, 16_384), metavar="N,..."
     )

@@ -229,13 +229,13 @@ def add_to(parser: pytest.Parser) -> None:
         add(
             flag,
             dest=dest,
-            type=_among(known),
+            type=among(known),
             metavar="NAME,...",
             help=f"{text}, of: {', '.join(known)}",
         )
     add(
         "--autocast",
-        type=_among(AUTOCAST),
+        type=among(AUTOCAST),
         metavar="NAME,...",
         help=f"make products of float32 weights in: {', '.join(AUTOCAST)}",
     )
@@ -459,7 +459,9 @@ def _heads(given: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-def _among(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+def among(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Reads names parted by commas, each one of `known`."""
+
     def read(given: str) -> str:
         if given not in known:
             raise ArgumentTypeError(f"expected one of {', '.join(known)}, got {shown(given)}")

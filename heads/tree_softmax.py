@@ -138,7 +138,8 @@ class TreeSoftmax(TreeHead):
             ("inner_by_level", depths[num_classes:].argsort(stable=True)),
         ):
             self.register_buffer(name, table.to(device), persistent=False)
-        self.scored = (rows >= 0).sum(dim=(1, 2))[nodes].sum(dim=1)
+        self.rows_at = (rows >= 0).sum(dim=(1, 2))
+        self.scored = self.rows_at[nodes].sum(dim=1)
         self.depth = nodes.size(1)
         self.inner_nodes = self.rows.out_features // rows[0].numel()
         widest = self.depth * rows[0].numel()
@@ -314,9 +315,9 @@ class TreeSoftmax(TreeHead):
             passed.index_add_(0, node, share)
             node = parents[node]
             node, share = node[node >= 0], share[node >= 0]
-        rows = (self.child_rows.cpu() >= 0).sum(dim=(1, 2))[:-1]
+        rows = passed[self.num_classes :].repeat_interleave(self.rows_at[:-1])
         products = batch_size * float(scored @ self.shares)
-        touched = distinct(passed[self.num_classes :].repeat_interleave(rows), batch_size)
+        touched = distinct(rows, batch_size)
         return round(products), round(touched)
 
 

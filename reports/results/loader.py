@@ -103,6 +103,8 @@ def load(folder: Path) -> Run:
             "expected lines in journal.jsonl or training records"
         )
     heads = [e.cell.name for e in entries if not e.cell.pipeline]
+    # A head with options is trained under its name as in a call.
+    trained = [t.variant if t.variant in heads else t.head for t in trainings]
     variants = _ordered((t.variant for t in trainings), facts, "trained", "heads")
     return Run(
         folder=reader.folder,
@@ -122,7 +124,7 @@ def load(folder: Path) -> Run:
         ),
         trainings=tuple(sorted(trainings, key=lambda t: (variants.index(t.variant), t.seed))),
         traces=_traces(reader),
-        heads=_ordered([*heads, *(t.head for t in trainings)], facts, "heads"),
+        heads=_ordered([*heads, *trained], facts, "heads"),
         pipelines=tuple(dict.fromkeys(e.cell.pipeline for e in entries if e.cell.pipeline)),
         warnings=tuple(reader.warnings),
     )

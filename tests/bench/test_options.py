@@ -125,7 +125,7 @@ def test_a_plan_survives_the_round_trip_through_json(name):
             "longer than 120",
         ),
         (options._label, "nowhere", "there is no file 'nowhere'"),
-        (options._among(("a", "b")), "a,c", "expected one of a, b, got 'c'"),
+        (options.among(("a", "b")), "a,c", "expected one of a, b, got 'c'"),
         (options._heads, "softmax,nope", "no head called 'nope'; there are: softmax"),
         (options.device, "tpu9000", "must be cpu, cuda or cuda:N, got 'tpu9000'"),
         (options.device, "cuda:99", "cuda:99: torch sees"),
