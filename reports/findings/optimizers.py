@@ -117,6 +117,7 @@ def sentences(found: Sequence[Row]) -> list[str]:
         kept = [row.optimizer for row in mine if row.answer == "supported"]
         lost = [row.optimizer for row in mine if row.answer == "contradicted"]
         left_open = [row.optimizer for row in mine if row.answer == "inconclusive"]
+        said += _counts(head, mine)
         if not kept:
             continue
         parts = [f"{_listed(kept)} {'keep' if len(kept) > 1 else 'keeps'} it at {LOGARITHM}"]
@@ -131,6 +132,18 @@ def sentences(found: Sequence[Row]) -> list[str]:
             parts.append(f"{_listed(left_open)}: left open by the clock{counted}")
         said.append(f"The training step of {head}, end to end: {'; '.join(parts)}.")
     return said
+
+
+def _counts(head: str, rows: Sequence[Row]) -> list[str]:
+    """Counted, the step of hierarchical is O(log n) under sgd and adam, O(n) under adamw."""
+    orders: dict[str, list[str]] = {}
+    for row in rows:
+        if row.counted:
+            orders.setdefault(row.counted.model, []).append(row.optimizer)
+    if len(orders) < 2:
+        return []
+    parts = [f"{order} under {_listed(names)}" for order, names in orders.items()]
+    return [f"By counted work, the step of {head} is {', '.join(parts)}."]
 
 
 def _grown(row: Row) -> str:

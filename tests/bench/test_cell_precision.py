@@ -22,7 +22,7 @@ def cell(head, dtype, phase="train", scope="isolated"):
 def test_every_head_trains_and_predicts(head, dtype):
     subject = Workload(cell(head, dtype))
     for phase in ("train", "predict"):
-        subject.prepare(phase)()
+        subject.prepare(phase).once()
     wanted = PRECISIONS[dtype]
     assert {parameter.dtype for parameter in subject.parameters} == {wanted.parameters}
     assert (subject.input.dtype, subject.input.grad) == (wanted.features, None)
@@ -30,7 +30,7 @@ def test_every_head_trains_and_predicts(head, dtype):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "autocast-bfloat16"])
 def test_the_whole_model_trains_in_half_precision(dtype):
-    Workload(cell("softmax", dtype, scope="in-model")).prepare("train")()
+    Workload(cell("softmax", dtype, scope="in-model")).prepare("train").once()
 
 
 def test_products_are_made_in_autocasts_dtype_and_in_no_other_elsewhere():

@@ -24,7 +24,7 @@ def cell(head="hierarchical", phase="train", optimizer="adam", classes=CLASSES, 
 def test_steps_leave_the_parameters_alone(head, optimizer, dtype):
     subject = Workload(cell(head, optimizer=optimizer, dtype=dtype))
     before = [parameter.clone() for parameter in subject.parameters]
-    call = subject.prepare("train")
+    call = subject.prepare("train").once
     for _ in range(3):
         call()
     for parameter, old in zip(subject.parameters, before, strict=True):
@@ -57,7 +57,7 @@ def test_a_row_sparse_gradient_moves_what_its_dense_twin_does(optimizer):
 @pytest.mark.parametrize("optimizer", RECIPES)
 def test_a_gradient_is_as_sparse_after_a_step_as_before(optimizer):
     subject = Workload(cell(optimizer=optimizer))
-    subject.prepare("step")()
+    subject.prepare("step").once()
     assert all(parameter.grad.is_sparse for parameter in subject.parameters)
 
 

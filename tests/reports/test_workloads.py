@@ -142,8 +142,10 @@ def test_who_keeps_the_logarithm_is_told_from_who_loses_it(tmp_path: Path) -> No
     assert adamw.counted is not None
     assert adamw.counted.model == "O(n)"
     assert optimizers.sentences(list(rows.values())) == [
+        "By counted work, the step of hierarchical is O(log n) under sgd and adam, "
+        "O(n) under adamw.",
         "The training step of hierarchical, end to end: sgd and adam keep it at O(log n); "
-        "adamw makes it O(n)."
+        "adamw makes it O(n).",
     ]
 
 
