@@ -118,6 +118,24 @@ def test_a_rival_that_fails_leaves_the_others_their_block(session, monkeypatch, 
     assert "hierarchical" not in dict(watch.kept)
 
 
+def test_a_rival_that_cannot_even_be_looked_at_leaves_the_others_their_block(session, monkeypatch):
+    known = memory.build_module
+
+    def broken(cell):
+        if cell.head == "gumbel":
+            raise ZeroDivisionError("no such head")
+        return known(cell)
+
+    monkeypatch.setattr(memory, "build_module", broken)
+    with pytest.raises(ZeroDivisionError):
+        blocks.measure(session, Watch(), BLOCK)
+    assert {cell.head: entry.status for cell, entry in lines(session).items()} == {
+        "softmax": "measured",
+        "hierarchical": "measured",
+        "gumbel": "failed",
+    }
+
+
 def test_a_block_of_which_nothing_fits_is_skipped(session, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100)
     with pytest.raises(pytest.skip.Exception, match="GiB are free on cpu"):
