@@ -40,6 +40,8 @@ def test_undecided(session: Session, stopwatch: Stopwatch, spare: Spare) -> None
             duels[name] = found
         else:  # nothing came of it, and nothing would
             del duels[name]
+    if not contests:
+        return
     undecided = sum(not one.decided for one in duels.values())
     session.display.say(
         f"{passes} further passes over contests whose fastest head was not known; "

@@ -84,8 +84,16 @@ class Subjects:
 
 
 def needed(cell: Cell) -> int:
-    """Bytes that the subject of `cell` may hold at once, whatever its phase."""
-    return 0 if peers.why_not(cell) else _needed(peers.measured_as(cell).subject)
+    """Bytes that the subject of `cell` may hold at once, whatever its phase; 0 if there is none.
+
+    Why it cannot is said where it is tried.
+    """
+    if peers.why_not(cell) or why_unsuitable(cell) or why_not(cell):
+        return 0
+    try:
+        return _needed(peers.measured_as(cell).subject)
+    except Exception:
+        return 0
 
 
 @lru_cache(maxsize=64)

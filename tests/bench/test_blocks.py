@@ -89,9 +89,9 @@ def test_blocks_have_names_of_their_own(session):
 def test_a_rival_that_fails_leaves_the_others_their_block(session, monkeypatch, when):
     made = Workload.rival
 
-    def broken(self, phase, known=0.0):
+    def broken(self, phase, *others):
         if type(self.module) is not type(heads.build("hierarchical", 4, 8)):
-            return made(self, phase, known)
+            return made(self, phase, *others)
         if when == "built":
             raise torch.OutOfMemoryError("no room")
         calls = iter(range(5))
@@ -116,6 +116,24 @@ def test_a_rival_that_fails_leaves_the_others_their_block(session, monkeypatch, 
     expected = "out-of-memory" if when == "built" else "failed"
     assert status == {"softmax": "measured", "gumbel": "measured", "hierarchical": expected}
     assert "hierarchical" not in dict(watch.kept)
+
+
+def test_a_rival_that_cannot_even_be_looked_at_leaves_the_others_their_block(session, monkeypatch):
+    known = memory.build_module
+
+    def broken(cell):
+        if cell.head == "gumbel":
+            raise ZeroDivisionError("no such head")
+        return known(cell)
+
+    monkeypatch.setattr(memory, "build_module", broken)
+    with pytest.raises(ZeroDivisionError):
+        blocks.measure(session, Watch(), BLOCK)
+    assert {cell.head: entry.status for cell, entry in lines(session).items()} == {
+        "softmax": "measured",
+        "hierarchical": "measured",
+        "gumbel": "failed",
+    }
 
 
 def test_a_block_of_which_nothing_fits_is_skipped(session, monkeypatch):
@@ -208,7 +226,7 @@ def test_a_cell_without_time_is_a_line_and_a_pass_without_time_is_named(session,
         with pytest.raises(pytest.skip.Exception, match=r"no time was left of --minutes 1\.5"):
             blocks.measure(session, Watch(), BLOCK)
         if why == "pass":
-            assert session.cut == ["time isolated train classes=8 batch=2 pass_index=0"]
+            assert session.cut == [f"time {label(BLOCK)}"]
             assert not lines(session)
     assert {entry.reason for entry in lines(session).values()} == {
         "no time was left of --minutes 1.5"
