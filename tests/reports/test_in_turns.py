@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from reports import summary
-from reports.findings import joined
+from reports.findings import joined, workloads
 from reports.findings.answer import sentences, squares
 from reports.findings.findings import Findings, find
 from reports.findings.notices import notices
@@ -30,10 +30,10 @@ CURVES = {
 }
 
 
-def journal(noise=0.02, place=0.002, passes=4, drift=0.3, seed=0):
+def journal(noise=0.02, place=0.002, passes=4, drift=0.3, seed=0, tie=1.0, **setting):
     """Blocks on a machine that is up to twice as slow in one as in the next, and in their course.
 
-    `noise` is that of a round and `place` that of a pass.
+    `noise` is that of a round and `place` that of a pass; gumbel takes `tie` times as long as said.
     """
     random = np.random.default_rng(seed)
     rivals = [(head, 0) for head in CURVES] + [("softmax", 1)]
@@ -46,9 +46,10 @@ def journal(noise=0.02, place=0.002, passes=4, drift=0.3, seed=0):
                     every = 4 if head == "hierarchical" else 1
                     logs = slow[::every] + place * random.standard_normal()
                     logs += noise * random.standard_normal(len(logs))
-                    where = cell(head, phase, n, 128, replica=replica)
-                    yield timed(where, index, 1e-6 * CURVES[head](n) * np.exp(logs)) | {
-                        "block": f"{phase}-{n}",
+                    where = cell(head, phase, n, 128, replica=replica, **setting)
+                    typical = 1e-6 * CURVES[head](n) * (tie if head == "gumbel" else 1)
+                    yield timed(where, index, typical * np.exp(logs)) | {
+                        "block": f"{phase}-{n}-{seed}",
                         "turns": list(range(0, TURNS, every)),
                         "anchor_seconds": list(anchor),
                     }
@@ -93,6 +94,16 @@ def test_more_noise_makes_squares_undecided_and_never_wrong(tmp_path):
     for found in noisy.fastest("train"):
         best = min(CURVES, key=lambda head: CURVES[head](found.classes))
         assert best in {found.head, *found.equals, *found.rivals}
+
+
+def test_a_tie_that_tips_over_is_no_change_of_the_answer(tmp_path):
+    skewed = journal(seed=1, tie=0.99, labels="zipf:1")
+    found = find(load(write_run(tmp_path / "run", [*journal(), *skewed], [])))
+    usual, other = (
+        [f.head for f in one.fastest("predict")] for one in map(found.under, found.settings)
+    )
+    assert usual != other
+    assert workloads.changes(found) == ()
 
 
 def test_the_noise_floor_is_that_of_comparisons_in_turns(findings):
