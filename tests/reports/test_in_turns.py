@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from reports import summary
-from reports.findings import joined, workloads
+from reports.findings import workloads
 from reports.findings.answer import sentences, squares
 from reports.findings.findings import Findings, find
 from reports.findings.notices import notices
@@ -122,15 +122,20 @@ def test_crossovers_rest_on_ratios_in_turns(findings):
     assert overtake.where.at.high / overtake.where.at.low < 2
 
 
-def test_growth_is_that_without_the_drift_between_blocks(folder):
-    run = load(folder)
-    # The format need not know of the anchor for this.
-    seconds = [tuple(line["anchor_seconds"]) for line in journal()]
-    run = replace(run, times=run.times.assign(**{joined.ANCHOR: seconds}))
-    cells = find(run).cells
-    assert all(len(one.anchors) == len(one.samples) for one in cells if one.samples)
-    grown = {one.head: one.time for one in find(run).growths if one.phase == "train"}
+def test_growth_is_that_without_the_drift_between_blocks(folder, findings):
+    timed = [one for one in findings.cells if one.samples]
+    assert all(len(one.anchors) == len(one.samples) for one in timed)
+    grown = {one.head: one.time for one in findings.growths if one.phase == "train"}
+    without = find(replace(run := load(folder), times=unanchored(run)))
+    drifting = {one.head: one.time for one in without.growths if one.phase == "train"}
+    for head in CURVES:
+        low, high = grown[head].exponent.low, grown[head].exponent.high
+        assert high - low < drifting[head].exponent.high - drifting[head].exponent.low
     assert grown["softmax"].model == "O(n)"
+
+
+def unanchored(run):
+    return run.times.assign(anchor_seconds=[()] * len(run.times))
 
 
 def test_terminal_and_page_say_how_many_squares_are_undecided(findings, tmp_path):
