@@ -53,31 +53,31 @@ class Share(NamedTuple):
     """What there is time for.
 
     Attributes:
-        passes: a block of this pass or of a later one is left out.
+        passes: how many of the run's; blocks of later ones are left out.
         dose: part of its rounds that every other one gets.
     """
 
-    passes: float
+    passes: int
     dose: float
 
 
 def share(needs: Sequence[Need], seconds: float) -> Share:
     """How blocks that need so much get along with `seconds`, all alike.
 
-    Whole passes are left out, the last first and never the first of them, where the least dose of
+    Passes are left out, the last first and never the first of the run, where the least dose of
     rounds does not fit.
     """
-    kept = sorted({need.pass_index for need in needs})
-    while len(kept) > 1 and _least(needs, kept[-1]) > seconds:
-        kept.pop()
-    left = [need for need in needs if need.pass_index <= kept[-1]]
-    rounds = sum(need.rounds for need in left)
-    spare = seconds - sum(need.fixed for need in left)
-    return Share(kept[-1] + 1, min(1.0, max(LEAST_DOSE, spare / rounds if rounds else 1.0)))
+    passes = 1 + max((need.pass_index for need in needs), default=0)
+    while passes > 1 and _least(needs, passes) > seconds:
+        passes -= 1
+    kept = [need for need in needs if need.pass_index < passes]
+    rounds = sum(need.rounds for need in kept)
+    spare = seconds - sum(need.fixed for need in kept)
+    return Share(passes, min(1.0, max(LEAST_DOSE, spare / rounds if rounds else 1.0)))
 
 
-def _least(needs: Iterable[Need], last: int) -> float:
-    return sum(n.fixed + LEAST_DOSE * n.rounds for n in needs if n.pass_index <= last)
+def _least(needs: Iterable[Need], passes: int) -> float:
+    return sum(n.fixed + LEAST_DOSE * n.rounds for n in needs if n.pass_index < passes)
 
 
 def left_out(needs: Mapping[Name, float], seconds: float) -> list[Name]:
@@ -129,6 +129,15 @@ class Pace:
         return self._first
 
 
+class _Known(NamedTuple):
+    """What is expected of a block: seconds to build and to warm up, and of rounds."""
+
+    contest: Cell
+    pass_index: int
+    fixed: float
+    rounds: float
+
+
 class Agenda:
     """What a session has to do still, and how much time there is for it.
 
@@ -150,11 +159,11 @@ class Agenda:
     ) -> None:
         self._deadline, self._pace, self._rounds = deadline, pace, rounds
         self._expected = expected
-        self._blocks: list[Block] = []
+        self._blocks: list[_Known] = []
         self._others: dict[str, float] = defaultdict(float)
         for kind, task in tasks:
             if isinstance(task, Block):
-                self._blocks.append(task)
+                self._blocks.append(self._known(task))
             else:
                 self._others[kind] += self._wanted(kind, task)
         self._took: dict[Cell, float] = {}
@@ -173,10 +182,11 @@ class Agenda:
     def done(self, kind: str, task: Task, seconds: float) -> None:
         """A task has taken so long."""
         if isinstance(task, Block):
-            self._blocks.remove(task)
-            wanted = self._wanted_of(task, self.dose)
+            known = self._known(task)
+            self._blocks.remove(known)
+            wanted = known.fixed + self.dose * known.rounds
             if not self._forgone:
-                self._took[contest(task.cells[0])] = seconds / wanted
+                self._took[known.contest] = seconds / wanted
         else:
             wanted = self._wanted(kind, task)
             self._others[kind] -= wanted
@@ -191,29 +201,34 @@ class Agenda:
         if math.isinf(left):
             return ""
         reserved = {kind: self._pace.of(kind) * want for kind, want in self._others.items()}
-        needs = [self.need(one) for one in self._blocks]
+        needs = [self._need(one) for one in self._blocks]
         passes, self.dose = share(needs, left - sum(reserved.values()))
         if block.pass_index >= passes:
             return "pass"
+        if block.pass_index:
+            return ""
         # Before a cell is left out, trainings are.
         first = {
             index: need.fixed + LEAST_DOSE * need.rounds
             for index, need in enumerate(needs)
-            if need.pass_index < passes
+            if not need.pass_index
         }
         out = left_out(first, left - sum(reserved.values()) + reserved.get("training", 0.0))
-        index = self._blocks.index(block)
+        index = self._blocks.index(self._known(block))
         unsure = len(self._took) < FEW_BLOCKS and first.get(index, 0.0) < left / FEW_BLOCKS
         return "cell" if index in out and not unsure else ""
 
     def need(self, block: Block) -> Need:
         """What `block` needs, by what it or others have taken before."""
-        pace = self._took.get(contest(block.cells[0]), self._pace.of("time"))
-        whole, fixed = self._wanted_of(block, 1.0), self._wanted_of(block, 0.0)
-        return Need(block.pass_index, pace * fixed, pace * (whole - fixed))
+        return self._need(self._known(block))
 
-    def _wanted_of(self, block: Block, dose: float) -> float:
-        return self._expected(block) + dose * self._rounds * len(block.cells)
+    def _need(self, known: _Known) -> Need:
+        pace = self._took.get(known.contest) or self._pace.of("time")
+        return Need(known.pass_index, pace * known.fixed, pace * known.rounds)
+
+    def _known(self, block: Block) -> _Known:
+        rounds = self._rounds * len(block.cells)
+        return _Known(contest(block.cells[0]), block.pass_index, self._expected(block), rounds)
 
     def _wanted(self, kind: str, task: Task) -> float:
         return self._expected(task) + BESIDE.get(kind, 0.0)

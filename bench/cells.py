@@ -266,7 +266,8 @@ SWEEPS: dict[str, Sweep] = {
         passes=4,
         heavy_passes=3,
         trained=(),
-        states=("unsure",),
+        # Peers that make their own data predict untrained.
+        states=("unsure", "untrained"),
     ),
 }
 

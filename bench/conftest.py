@@ -108,6 +108,8 @@ def _resume(config: pytest.Config, run: RunFolder, display: Display) -> Session:
     if dataset is not None:
         resume.require_same_data(run, facts, facts_of(dataset))
     cut = facts.get("cut")
+    if (minutes := config.getoption("minutes")) is not None:
+        plan, cut = replace(plan, minutes=minutes or None), []
     session = Session(plan, run, dataset, display, map(str, cut if isinstance(cut, list) else []))
     left = session.todo.left_in_words
     state = f"with {left} done" if left else "complete"

@@ -169,9 +169,7 @@ class Logbook:
             named = [what for what in cut if not what.startswith("time ")]
             parts = [f"{again} blocks were not measured in another pass"] if again else []
             parts += [f"{others} were left out: {', '.join(named)}"] if others else []
-            self._display.say(
-                f"To keep within --minutes {self._plan.minutes:g}, {', and '.join(parts)}."
-            )
+            self._display.say(f"For want of time, {', and '.join(parts)} (--minutes).")
         for advice in filter(None, (self._watch.advice(), condition.advice(readings))):
             self._display.say(advice, style="bold yellow")
         if left:

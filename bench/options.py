@@ -298,7 +298,7 @@ def plan(option: Callable[[str], Any]) -> Plan:
         overrides["a_a"] = overrides["heads"][0]
         if SWEEPS[sweep].trained:
             overrides.setdefault("trained", tuple(filter(_trainable, overrides["heads"])))
-    folder = root(option("data"))
+    folder, minutes = root(option("data")), option("minutes")
     asked = replace(SWEEPS[sweep], **overrides)
     if asked.visits > MOST_VISITS:
         raise pytest.UsageError(
@@ -322,9 +322,7 @@ def plan(option: Callable[[str], Any]) -> Plan:
         data=None if folder is None else str(folder),
         jobs=option("jobs") or 1,
         heap=option("heap") or "default",
-        minutes=MINUTES.get(sweep)
-        if (asked_for := option("minutes")) is None
-        else asked_for or None,
+        minutes=(MINUTES.get(sweep) if minutes is None else minutes) or None,
     )
 
 
@@ -478,7 +476,7 @@ def _label(given: str) -> str:
 
 
 def _minutes(given: str) -> float:
-    return 0.0 if given == "none" else number(0, MOST_MINUTES)(given)
+    return 0.0 if given == "none" else number(0, MOST_MINUTES, inside=True)(given)
 
 
 def device(given: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import heads
 from bench import peers
-from bench.cells import PIPELINE_HEAD, Block, Spare, Visit, blocks, grid, itinerary
+from bench.cells import PIPELINE_HEAD, Block, Spare, Visit, blocks, called, grid, itinerary
 from bench.measure import per_core, races
 from bench.options import Plan
 from bench.train.trainings import name_of
@@ -180,11 +180,15 @@ class Todo:
         ]
 
     def _traced_heads(self) -> list[str]:
-        named = dict.fromkeys(config.head for config in self._plan.trainings())
-        return [head for head in named if not self._is_cut("trace", self._traced(head))]
+        """Heads, those that were asked for with options as in a call."""
+        asked = self._plan.sweep.heads
+        trainings = self._plan.trainings()
+        named = dict.fromkeys(c.variant if c.variant in asked else c.head for c in trainings)
+        return [call for call in named if not self._is_cut("trace", self._traced(call))]
 
-    def _traced(self, head: str) -> Cell:
-        return self._cell("in-model", head, "train", classes=100, batch=32)
+    def _traced(self, call: str) -> Cell:
+        head, options = called(call)
+        return self._cell("in-model", head, "train", classes=100, batch=32, options=options)
 
     def _cell(
         self,

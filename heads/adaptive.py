@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import INT64_BYTES, Cost, HeadOutput, Phase, at_least_float32
+from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32
 from heads.options import integer, shown
 from heads.order import Ordered
 from heads.trees import checked_counts
@@ -92,8 +92,6 @@ class Adaptive(Ordered):
     it is meant for. Predictions are counted as if they followed the same labels, else as if all lay
     in clusters.
     """
-
-    label_phases: ClassVar[frozenset[Phase]] = frozenset({"forward", "backward", "predict"})
 
     def __init__(
         self,
@@ -184,27 +182,26 @@ class Adaptive(Ordered):
         d = self.in_features
         slots, bytes_each = self.adaptive.head_size, self.itemsize
         multiply_adds = batch_size * d * slots
-        elements = self._parameters_read() + batch_size * (d + slots + 1)
+        elements = self._parameters_used(batch_size) + batch_size * (d + slots + 1)
         for share, hidden, size in self._clusters(batch_size):
             multiply_adds += share * hidden * (d + size)
             elements += share * (hidden + size)
         return Cost(multiply_adds, elements * bytes_each + batch_size * INT64_BYTES)
 
     def backward_cost(self, batch_size: int) -> Cost:
-        """Two products for each of the forward's; every gradient is dense, so all are written.
-
-        Which clusters a batch touches depends on its labels: this is for the shares of `_clusters`.
-        """
+        """Two products for each of the forward's; a cluster has a dense gradient or none."""
         d = self.in_features
         forward = self.forward_cost(batch_size)
-        elements = 2 * self._parameters_read() + batch_size * (2 * d + self.adaptive.head_size)
+        elements = 2 * self._parameters_used(batch_size) + batch_size * (
+            2 * d + self.adaptive.head_size
+        )
         for share, hidden, size in self._clusters(batch_size):
             elements += share * (hidden + size)
         return Cost(2 * forward.multiply_adds, elements * self.itemsize + batch_size * INT64_BYTES)
 
     def step_cost(self, batch_size: int) -> Cost:
-        """Every parameter and gradient is read, every parameter written, whatever the batch."""
-        parameters = self._parameters_read()
+        """Every parameter that has a gradient is read with it, and written."""
+        parameters = self._parameters_used(batch_size)
         return Cost(parameters, 3 * parameters * self.itemsize)
 
     def predict_cost(self, batch_size: int) -> Cost:
@@ -218,22 +215,31 @@ class Adaptive(Ordered):
         in_cluster = batch_size if self.shares is None else sum(share for share, _, _ in clusters)
         for _, hidden, size in clusters:
             multiply_adds += in_cluster * hidden * (d + size)
-        elements = self._parameters_read() + batch_size * d
+        elements = sum(map(Tensor.numel, self.parameters())) + batch_size * d
         return Cost(multiply_adds, elements * self.itemsize + batch_size * INT64_BYTES)
 
-    def _parameters_read(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
+    def _parameters_used(self, batch_size: int) -> int:
+        """Of the short list, and of each cluster if a target lies in it: the expected number."""
+        clusters = [sum(map(Tensor.numel, one.parameters())) for one in self.adaptive.tail]
+        everything = sum(map(Tensor.numel, self.parameters()))
+        if self.shares is None:
+            return everything
+        unused = zip(clusters, self._cluster_shares(), strict=True)
+        return everything - round(sum(size * (1 - share) ** batch_size for size, share in unused))
+
+    def _cluster_shares(self) -> list[float]:
+        """How many of all targets lie in each cluster; of uniform ones, if nobody said."""
+        ends = self.adaptive.cutoffs
+        if self.shares is None:
+            return [(stop - start) / self.num_classes for start, stop in pairwise(ends)]
+        by_rank = self.shares if self.order is None else self.shares[self.order.cpu()]
+        return [float(by_rank[start:stop].sum()) for start, stop in pairwise(ends)]
 
     def _clusters(self, batch_size: int) -> list[tuple[int, int, int]]:
         """Per cluster: how many of a batch's targets lie in it, its hidden width, its size."""
-        ends = self.adaptive.cutoffs
-        sizes = [stop - start for start, stop in pairwise(ends)]
-        shares = [size / self.num_classes for size in sizes]
-        if self.shares is not None:
-            by_rank = self.shares if self.order is None else self.shares[self.order.cpu()]
-            shares = [float(by_rank[start:stop].sum()) for start, stop in pairwise(ends)]
+        sizes = [stop - start for start, stop in pairwise(self.adaptive.cutoffs)]
         hidden = [next(cluster.parameters()).size(0) for cluster in self.adaptive.tail]
         return [
             (round(batch_size * share), width, size)
-            for share, width, size in zip(shares, hidden, sizes, strict=True)
+            for share, width, size in zip(self._cluster_shares(), hidden, sizes, strict=True)
         ]

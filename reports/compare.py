@@ -7,7 +7,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import false_discovery_control
 
-from reports import terminal, units
+from reports import results, terminal, units
 from reports.arguments import Parser, number
 from reports.findings.joined import join, scatter
 from reports.results import ResultsError, load, locate
@@ -152,12 +152,23 @@ def read(path: Path) -> Measured:
     known = scatter(run)
     cells = {
         f"{c.scope} {c.pipeline or c.head} {c.phase} "
-        f"n={c.classes} batch={c.batch} d={c.features} {c.device}": c.samples
+        f"n={c.classes} batch={c.batch} d={c.features} {c.device}{_unusual(c)}": c.samples
         for c in join(run, known)
         if c.samples and c.replica == 0
     }
     machine = run.facts.get("machine")
     return Measured(run.name, cells, known, machine if isinstance(machine, dict) else {})
+
+
+def _unusual(cell: results.Cell) -> str:
+    """What a cell has that cells usually have not, in words."""
+    said = [
+        str(getattr(cell, one.name))
+        for one in fields(results.Cell)
+        if one.name in ("dtype", "labels", "state", "optimizer")
+        and getattr(cell, one.name) != one.default
+    ]
+    return "".join(f" {word}" for word in said)
 
 
 def _pytest_benchmark(path: Path) -> Measured:

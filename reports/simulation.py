@@ -137,7 +137,7 @@ def judge(family: str, index: int, seed: int) -> Judged:
     """Draw curve `index` of a family, measure it and judge it by every rule."""
     random = np.random.default_rng([seed, index, *family.encode()])
     if family in HELD_OUT:
-        n = any_sizes(random)
+        n = any_sizes(np.random.default_rng([seed, index % len(DESIGNS)]))
         truth = HELD_OUT[family](n, random)
         samples = measure_anyhow(truth.values, random)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from argparse import ArgumentTypeError
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -39,7 +40,10 @@ def parse(given: str) -> str:
     if given == UNIFORM:
         return given
     if kind == "zipf":
-        return f"zipf:{number(0.01, 4)(detail or '1'):g}"
+        try:
+            return f"zipf:{number(0.01, 4)(detail or '1'):g}"
+        except ArgumentTypeError as error:
+            raise ValueError(f"zipf:S: {error}") from None
     if kind == "words":
         _words(detail)
         return given

@@ -26,8 +26,11 @@ CLEAR = 3.0
 NEAR = 0.02
 """The logarithm of a target's probability comes as near as this to what it should be."""
 
-MOST_STEPS = 12
-"""Twice as many as a class needs that can be the best one at all."""
+MOST_STEPS = 8
+"""A class that can be the best one at all needs no more than 6."""
+
+ATTEMPTS = 3
+"""What is predicted in the place of a class may not stay first on the way to its probability."""
 
 AT_ONCE = 2**25
 """Scores of the samples that are moved together, 128 MiB of them."""
@@ -66,7 +69,9 @@ class Planted:
         return self.features.repeat(-(-size // len(self.features)), 1)[:size]
 
 
-def plant(module: nn.Module, classes: int, start: Tensor, targets: Tensor, state: str) -> Planted:
+def plant(
+    module: nn.Module, classes: int, start: Tensor, targets: Tensor, confidence: float
+) -> Planted:
     """Move features until the head predicts their targets.
 
     The loss of a linear head is convex in the features, and each sample has a loss of its own that
@@ -83,7 +88,7 @@ def plant(module: nn.Module, classes: int, start: Tensor, targets: Tensor, state
         classes: how many it knows.
         start: features to start from, (N, in_features).
         targets: (N,).
-        state: one of `CONFIDENCE`.
+        confidence: what the probability of each target should be.
     """
     # Without gradients of their own, or those of a million rows would be made along the way.
     weights = {name: parameter.detach() for name, parameter in module.named_parameters()}
@@ -93,15 +98,16 @@ def plant(module: nn.Module, classes: int, start: Tensor, targets: Tensor, state
         output: Tensor = functional_call(module, weights, (features, classes)).output
         return output
 
-    probability = max(CONFIDENCE[state], min(CLEAR / classes, CONFIDENCE["sure"]))
+    probability = max(confidence, min(CLEAR / classes, CONFIDENCE["sure"]))
     at_once = max(1, AT_ONCE // classes)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     training = module.training
     module.eval()
     for part, wanted in zip(start.split(at_once), targets.split(at_once), strict=True):
         features = NOISE * part.detach().to(torch.promote_types(part.dtype, torch.float32))
-        for _ in range(2):
-            _move(log_prob, features, wanted, -math.log(probability))
+        for _ in range(ATTEMPTS):
+            if _move(log_prob, features, wanted, -math.log(probability)):
+                break
             with torch.no_grad():
                 wanted = predict(features)
         with torch.no_grad():
@@ -117,8 +123,12 @@ def plant(module: nn.Module, classes: int, start: Tensor, targets: Tensor, state
     )
 
 
-def _move(log_prob: LogProb, features: Tensor, targets: Tensor, wanted: float) -> None:
-    """Move the features, (N, d), in place, to where the losses of their targets are as wanted."""
+def _move(log_prob: LogProb, features: Tensor, targets: Tensor, wanted: float) -> bool:
+    """Move the features, (N, d), in place, to where the losses of their targets are as wanted.
+
+    Returns:
+        Whether all came there.
+    """
     left = torch.arange(len(features), device=features.device)
     for _ in range(MOST_STEPS):
         at = features[left].requires_grad_()
@@ -128,5 +138,6 @@ def _move(log_prob: LogProb, features: Tensor, targets: Tensor, wanted: float) -
         far = gap.abs() > NEAR
         left, gap, slope = left[far], gap[far].unsqueeze(1), slope[far]
         if not len(left):
-            return
+            return True
         features[left] -= gap / slope.square().sum(dim=1, keepdim=True).clamp(min=1e-12) * slope
+    return False

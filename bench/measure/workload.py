@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import cycle
 from typing import Any
 
@@ -113,7 +113,8 @@ class Workload:
             shape = planting.SAMPLES, cell.features
             start = torch.randn(shape, dtype=self.input.dtype, device=self.device)
             wanted = labels.draw(cell.labels, cell.classes, shape[:1], self.device)
-            _PLANTED[key] = planting.plant(self.module, cell.classes, start, wanted, state)
+            confidence = planting.CONFIDENCE[state]
+            _PLANTED[key] = planting.plant(self.module, cell.classes, start, wanted, confidence)
         return _PLANTED[key]
 
     @cached_property
@@ -273,6 +274,12 @@ def why_unsuitable(cell: Cell) -> str:
     """A line that says why there is no such head at this size, or nothing if there is."""
     if cell.head not in heads.names() or not cell.options:
         return ""
+    return _why_unsuitable(replace(cell.subject, batch=1, replica=0))
+
+
+@lru_cache(maxsize=256)
+def _why_unsuitable(cell: Cell) -> str:
+    """Kept, since a tree of many classes takes seconds."""
     try:
         with torch.device("meta"):
             build_module(cell)

@@ -81,6 +81,10 @@ def why_not(cell: Cell) -> str:
         return f"{cell.head} runs on CUDA only"
     if trainer(cell.head) and on_cuda:
         return f"{cell.head} runs on the CPU only"
+    if trainer(cell.head) and (cell.labels, cell.state) != ("uniform", "untrained"):
+        return (
+            f"{cell.head} makes its own data: uniform labels, and no features that can be planted"
+        )
     requirement = Requirement(peer.requirement)
     try:
         installed = version(requirement.name)

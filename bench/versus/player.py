@@ -142,8 +142,9 @@ def main() -> None:
 
     import heads
 
-    if not Path(heads.__file__).is_relative_to(folder):
-        raise ImportError(f"heads came from {heads.__file__}")
+    found = heads.__file__  # a folder without a module has none, whatever its type says
+    if not (found and Path(found).is_relative_to(folder)):
+        raise ImportError("this revision has no package called heads")
     torch.set_num_threads(int(threads))
     if core:  # from now on: until here, both players can start at once
         os.sched_setaffinity(0, {int(core[0])})

@@ -193,7 +193,8 @@ def share(hits: int, runs: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play and print the tables; the exit status."""
-    parser = Parser(prog="python -m bench.versus.power", description=__doc__)
+    summary = (__doc__ or "").partition("\n")[0]
+    parser = Parser(prog="python -m bench.versus.power", description=summary)
     add = parser.add_argument
     add("revision", metavar="REV", nargs="?", help="what plays against itself (the working tree)")
     add("--runs", type=whole(1, 10_000), default=10, help="of either kind (%(default)s)")

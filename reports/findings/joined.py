@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from reports import results
-from reports.results import CELL, MEMORY, PHASES, SCOPES, STATES, Run
+from reports.results import CELL, MEMORY, PHASES, SCOPES, STATES, Run, State
 from reports.stats import estimates, paired
 from reports.stats.estimates import Interval, Scatter
 from reports.stats.paired import Known
@@ -116,6 +116,7 @@ class Setting:
 def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     """The run's cells that have a time or a memory figure: by scope, head, phase and size.
 
+    What was measured once and holds for all labels and states is there for each that a rival has.
     Passes agree in memory to the byte; where they do not, the largest counts.
     """
     cells: dict[Any, Cell] = {}
@@ -146,9 +147,13 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             memory=Memory(*(int(max(values)) for values in figures)),
             sessions=_sessions((*sessions, *(timed.sessions if timed else ()))),
         )
+    holds = _by_cell(times, "any_labels")
+    free = [
+        cells[place] for place, rows in holds.items() if all(any_labels for (any_labels,) in rows)
+    ]
     return tuple(
         sorted(
-            cells.values(),
+            (*cells.values(), *_for_all_labels(free, cells.values())),
             key=lambda c: (
                 SCOPES.index(c.scope),
                 measured.index(c.pipeline or c.head),
@@ -157,6 +162,20 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             ),
         )
     )
+
+
+def _for_all_labels(free: Iterable[Cell], cells: Iterable[Cell]) -> Iterator[Cell]:
+    """Each cell that holds for all labels and states, as a cell of those that its rivals have."""
+    shared = ("head", "replica", "labels", "state")
+    asked: dict[Any, dict[tuple[str, State], None]] = {}
+    there = {_place(cell) for cell in cells}
+    for cell in cells:
+        asked.setdefault(_place(cell, *shared), {})[cell.labels, cell.state] = None
+    for cell in free:
+        for labels, state in asked[_place(cell, *shared)]:
+            further = replace(cell, labels=labels, state=state)
+            if cell.replica == 0 and _place(further) not in there:
+                yield further
 
 
 def summary(run: Run, most: int = MOST_CELLS) -> tuple[Run, int]:
@@ -258,6 +277,16 @@ def settings(cells: Iterable[Cell], usual: Setting | None) -> tuple[Setting, ...
         if state in (states or {usual.state})
     ]
     return tuple(dict.fromkeys([usual, *every]))
+
+
+def alike(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines measured under the workload that most were, heads called by their full names."""
+    if table.empty:
+        return table
+    workloads = table[["dtype", "labels", "optimizer", "features"]].apply(tuple, axis=1)
+    named = table["head"] + ("(" + table["options"] + ")").where(table["options"] != "", "")
+    kept: pd.DataFrame = table.assign(head=named)[workloads == workloads.mode()[0]]
+    return kept
 
 
 def usual_batch(cells: Iterable[Cell]) -> int:

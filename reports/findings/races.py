@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from reports import units
+from reports.findings import joined
 from reports.results import MODELS, Race, Run
 from reports.stats import estimates
 from reports.stats.estimates import Interval
@@ -49,7 +50,7 @@ class Missed:
 
 def raced(run: Run) -> tuple[Raced, ...]:
     """The races of a run, by head, model and number of classes."""
-    rows = run.searches.sort_values(["classes", "batch"]).to_dict("records")
+    rows = joined.alike(run.searches).sort_values(["classes", "batch"]).to_dict("records")
     return tuple(
         _raced(row["head"], model, row["classes"], row["batch"], row[model])
         for head in run.heads

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from reports.findings.findings import Findings
 from reports.findings.joined import Cell
@@ -88,8 +89,9 @@ def common_batch(ratios: Sequence[Ratio], usual: int) -> int | None:
 
 
 def _timed(findings: Findings) -> dict[tuple[object, ...], Cell]:
+    workload = attrgetter("features", "dtype", "labels", "state", "optimizer")
     return {
-        (c.head, c.phase, c.classes, c.batch, c.features, c.dtype): c
+        (c.head, c.phase, c.classes, c.batch, *workload(c)): c
         for c in findings.cells
         if c.samples and findings.alone and findings.alone.holds(c)
     }

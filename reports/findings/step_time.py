@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports.findings import joined
 from reports.findings.joined import Cell
 from reports.findings.roofs import roofs
 from reports.results import PARTS, Run
@@ -102,7 +103,8 @@ def step_times(run: Run, scatter: Scatter) -> tuple[StepTime, ...]:
     machine = run.facts.get("machine")
     limits = roofs(machine) if isinstance(machine, dict) else None
     found = []
-    groups: Iterable[tuple[Any, pd.DataFrame]] = run.splits.groupby(KIND, sort=False)
+    splits = joined.alike(run.splits)
+    groups: Iterable[tuple[Any, pd.DataFrame]] = splits.groupby(KIND, sort=False)
     for (head, classes, batch), passes in groups:
         flops = float(passes["flops_per_image"].iloc[-1])
         found.append(

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from reports.stats.estimates import Interval
-from reports.stats.fit import DRAWS, FLAT, PRIOR, ROUNDING, Fits, best_fits, typical
+from reports.stats.fit import DRAWS, FEWEST_SIZES, FLAT, PRIOR, ROUNDING, Fits, best_fits, typical
 from reports.stats.shapes import MODELS, NAMES, POWER, STEP, Curve, Shape, growth
 
 __all__ = ["CONFIDENT", "FLAT", "MODELS", "POWER", "STEP", "Curve", "Verdict", "classify", "growth"]
@@ -45,7 +45,6 @@ MISFIT: Final = 0.25
 """What a curve misses its points by, on average, where it describes nothing. That noise explains it
 is no excuse: more noise must never be a reason to name a growth."""
 
-FEWEST_SIZES: Final = 5
 FEWEST_LEFT: Final = 3
 """Sizes beyond the plateau that a growth can be told from."""
 
@@ -59,8 +58,8 @@ class Verdict:
 
     Attributes:
         model: one of `MODELS`, another power ("O(n^0.7)"), or "inconclusive".
-        probabilities: growth -> probability, over `MODELS` and `POWER`; with what is so small that
-            drift could feign it, they sum to 1.
+        probabilities: growth -> probability, over `MODELS` and `POWER`. They sum to 1 with that of
+            growth so small that drift could feign it, which is none where O(1) is the verdict.
         exponent: p of the growing part, with its 95 % interval: of (n^p - 1)/p where the curve has
             left its plateau, steps allowed for. log n has p = 0, n^2 has 2; n log n, no power, lies
             at about 1 + 1/ln n. Where nothing grows, the log-log slope of the whole.
@@ -115,6 +114,9 @@ def classify(
     flat = max(masses, key=lambda model: masses[model]) == MODELS[0]
     exponent = _slope(fits.n, fits.y, FLAT) if flat else fits.exponent()
     model, reason = _verdict(fits, exponent, expected, step)
+    if model == MODELS[0]:
+        # What drift could feign was nobody's; now that nothing grows, it is said to be nothing.
+        masses = masses | {model: masses[model] + 1 - sum(masses.values())}
     if model in NAMES.values():
         # Exponents between those tried are interpolated: that of what is named is there for sure.
         [power] = [power for power, name in NAMES.items() if name == model]

@@ -35,9 +35,8 @@ def spent(needs, shared):
 @given(needs, seconds)
 def test_what_is_shared_out_is_there_or_only_the_least_of_the_first_pass_is_left(needs, seconds):
     shared = share(needs, seconds)
-    first = min(need.pass_index for need in needs)
     if spent(needs, shared) > seconds * (1 + 1e-9):
-        assert (shared.passes, shared.dose) == (first + 1, LEAST_DOSE)
+        assert shared == (1, LEAST_DOSE)
 
 
 @given(needs, seconds)
@@ -145,7 +144,7 @@ def test_the_minutes_are_kept_on_fast_and_slow_machines(slow):
     done, cut, took = play(minutes=8, slow=slow)
     assert took <= 8 * 60 * 1.1
     if cut:
-        assert took >= 8 * 60 * 0.85
+        assert took >= 8 * 60 * 0.9
     assert done.count("training") == 3
     assert done.count(0) == 20  # cells are what is cut last
 

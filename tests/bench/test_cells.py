@@ -104,3 +104,104 @@ def test_sweeps_name_heads_and_peers_that_exist(name):
 def test_the_study_trains_every_variant_from_five_seeds():
     assert SWEEPS["study"].trained == variants.names()
     assert SWEEPS["study"].seeds >= 5
+
+
+# Axes
+
+
+AROUND = replace(
+    SWEEP,
+    heads=("softmax", "adaptive", "hierarchical(branching=4)"),
+    classes=tuple(2**k for k in range(4, 13)),
+    batches=(32, 128),
+    model_classes=(64,),
+    features=(16, 32),
+    labels=("uniform", "zipf:1"),
+    states=("unsure", "sure", "untrained"),
+    dtypes=("float32", "bfloat16"),
+    optimizers=("sgd", "adam"),
+)
+
+
+def axes(cell):
+    """What differs from the standard."""
+    said = {"features": 16, "labels": "uniform", "dtype": "float32", "optimizer": "sgd"}
+    said["state"] = "unsure" if cell.phase == "predict" else "untrained"
+    return {name for name, value in said.items() if getattr(cell, name) != value}
+
+
+def test_each_axis_varies_alone_at_the_usual_batch_and_a_few_class_counts():
+    cells = grid(AROUND, make)
+    assert len(cells) == len(set(cells))
+    varied = [c for c in cells if axes(c)]
+    assert {frozenset(axes(c)) for c in varied} == {
+        *(frozenset({name}) for name in ("features", "labels", "state", "dtype", "optimizer")),
+    }
+    assert {c.batch for c in varied} == {128}
+    assert {c.classes for c in varied} == {2**12, 2**10, 2**8, 2**6}
+    assert {c.scope for c in varied} == {"isolated"}
+    assert all(not axes(c) for c in cells if c.replica)
+
+
+def test_the_standard_has_the_full_grid_whatever_else_is_asked_for():
+    standard = {c for c in grid(AROUND, make) if not axes(c)}
+    alone = replace(
+        AROUND,
+        features=(16,),
+        labels=("uniform",),
+        states=("unsure",),
+        dtypes=("float32",),
+        optimizers=("sgd",),
+    )
+    assert standard == set(grid(alone, make))
+
+
+def test_what_does_not_depend_on_labels_is_measured_once():
+    for sweep in (AROUND, replace(AROUND, product=True)):
+        cells = grid(sweep, make)
+        assert {c.labels for c in cells if c.head == "softmax"} == {"uniform"}
+        assert {c.state for c in cells if c.head == "softmax"} == {"untrained", "unsure"}
+        assert {c.labels for c in cells if c.head == "adaptive"} == {"uniform", "zipf:1"}
+        untrained = [c for c in cells if c.phase == "predict" and c.state == "untrained"]
+        assert {c.labels for c in untrained} == {"uniform"}
+
+
+def test_an_optimizer_matters_where_there_is_a_step():
+    for sweep in (AROUND, replace(AROUND, product=True)):
+        other = [c for c in grid(sweep, make) if c.optimizer != "sgd"]
+        assert {c.phase for c in other} == {"step", "train"}
+
+
+def test_the_product_is_every_combination_that_can_differ():
+    cells = [c for c in grid(replace(AROUND, product=True), make) if c.replica == 0]
+    assert len(cells) == len(set(cells))
+    sizes = len(AROUND.classes) * len(AROUND.batches)
+    of = Counter((c.head, c.phase) for c in cells if c.scope == "isolated")
+    free = 2 * 2  # widths and dtypes
+    assert of["softmax", "train"] == sizes * free * 2
+    assert of["softmax", "forward"] == of["softmax", "predict"] == sizes * free
+    assert of["adaptive", "train"] == sizes * free * 2 * 2
+    # Two planted states under two labels, and untrained, which has none.
+    assert of["adaptive", "predict"] == sizes * free * 5
+
+
+def test_a_head_with_options_is_a_cell_of_its_own():
+    cells = [c for c in grid(AROUND, make) if c.head == "hierarchical"]
+    assert {(c.options, c.name) for c in cells} == {("branching=4", "hierarchical(branching=4)")}
+    twins = grid(replace(AROUND, a_a="hierarchical(branching=4)"), make)
+    assert {c.name for c in twins if c.replica} == {"hierarchical(branching=4)"}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_more_axes_make_no_sweep_much_longer(name):
+    cells = grid(SWEEPS[name], lambda *where, **more: make(*where, **more))
+    standard = replace(
+        SWEEPS[name], labels=("uniform",), states=SWEEPS[name].states[:1], optimizers=("sgd",)
+    )
+    assert len(cells) <= 1.1 * len(grid(standard, make))
+
+
+def test_visits_are_not_undercounted():
+    for sweep in (AROUND, replace(AROUND, product=True), *SWEEPS.values()):
+        timed = list(itinerary(grid(sweep, make), sweep.passes, 0))
+        assert len(timed) <= sweep.visits

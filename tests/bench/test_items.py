@@ -37,8 +37,8 @@ def test_identities_are_plain_values(task):
     "change",
     [
         *({"scope": "in-model"}, {"head": "gumbel"}, {"phase": "step"}, {"classes": 7}),
-        *({"features": 64}, {"dtype": "bfloat16"}, {"labels": "zipf:1"}, {"replica": 0}),
-        {"options": "tree=huffman"},
+        *({"replica": 0}, {"features": 64}, {"dtype": "bfloat16"}, {"labels": "zipf:1"}),
+        *({"options": "tree=huffman"}, {"optimizer": "adam"}),
     ],
 )
 def test_cells_that_differ_are_told_apart(change):

@@ -14,7 +14,7 @@ from reports.arguments import Parser, whole
 
 
 def given(**values):
-    named = dict.fromkeys((*options.OVERRIDES, "autocast", "threads", "data")) | {
+    named = dict.fromkeys((*options.OVERRIDES, "autocast", "threads", "data", "minutes")) | {
         "sweep": "quick",
         "seed": 0,
         "device": "cpu",
@@ -44,6 +44,29 @@ def test_variants_are_trained_beside_the_measured_heads():
     plan = options.plan(given(heads=("adaptive",), trained=("softmax-tuned", "gumbel")))
     assert plan.sweep.heads == ("adaptive",)
     assert [c.variant for c in plan.trainings()] == ["softmax-tuned", "gumbel"]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "asked", "expected"),
+    [
+        ("default", None, 12.0),
+        ("quick", None, None),
+        ("quick", "3", 3.0),
+        ("default", "0.5", 0.5),
+        ("default", "none", None),
+    ],
+)
+def test_a_run_has_the_minutes_asked_for_else_those_of_its_sweep(sweep, asked, expected):
+    minutes = asked and options._minutes(asked)
+    plan = options.plan(given(sweep=sweep, minutes=minutes))
+    assert plan.minutes == expected
+    assert options.Plan.load(json.loads(json.dumps(plan.dump()))) == plan
+
+
+@pytest.mark.parametrize("asked", ["-1", "nan", "x", "", "1e9"])
+def test_minutes_that_cannot_be_are_refused(asked):
+    with pytest.raises(ArgumentTypeError, match="expected a number"):
+        options._minutes(asked)
 
 
 def test_none_trains_nothing():
@@ -93,6 +116,16 @@ def test_a_plan_survives_the_round_trip_through_json(name):
         (options._ascending(whole(2, 9)), "4,x", "expected a whole number from 2 to 9, got 'x'"),
         (options._heads, "softmax,,gumbel", "expected names parted by commas, got an empty one"),
         (options._variants, "softmax,nope", "unknown variant 'nope'; variants are: softmax"),
+        (options._heads, "softmax(a=1),gumbel", "head 'softmax' has no option 'a'"),
+        (options._heads, "hierarchical(tree=huffman", "expected a name or name(option=value,...)"),
+        (options._heads, "fasttext(a=1)", "fasttext is a peer, and has no options"),
+        (
+            options._heads,
+            f"adaptive(cutoffs={'/'.join(map(str, range(1, 60)))})",
+            "longer than 120",
+        ),
+        (options._label, "nowhere", "there is no file 'nowhere'"),
+        (options._among(("a", "b")), "a,c", "expected one of a, b, got 'c'"),
         (options._heads, "softmax,nope", "no head called 'nope'; there are: softmax"),
         (options.device, "tpu9000", "must be cpu, cuda or cuda:N, got 'tpu9000'"),
         (options.device, "cuda:99", "cuda:99: torch sees"),
@@ -186,3 +219,74 @@ def test_what_the_sweeps_ask_of_pytest_benchmark_is_within_its_ranges(pytestconf
 def test_options_that_are_fine_alone_can_be_too_much_together():
     with pytest.raises(pytest.UsageError, match=r"make [\d,]+ visits, expected at most 200,000"):
         options.plan(given(passes=1_000, classes=tuple(range(2, 60))))
+
+
+def test_heads_with_options_are_spelt_in_one_way_and_trained_where_they_can_be():
+    asked = options._heads("softmax, hierarchical(tree=huffman), adaptive( cutoffs=10/50 )")
+    assert asked == ("softmax", "hierarchical(tree=huffman)", "adaptive(cutoffs=10/50)")
+    plan = options.plan(given(heads=asked))
+    assert plan.sweep.heads == asked
+    assert plan.sweep.trained == ("softmax", "adaptive(cutoffs=10/50)")
+    config = plan.trainings()[1]
+    assert (config.head, config.head_options) == ("adaptive", {"cutoffs": [10, 50]})
+    assert options.Plan.load(json.loads(json.dumps(plan.dump()))) == plan
+
+
+def test_options_that_suit_no_size_are_refused_and_others_are_not():
+    plan = options.plan(given(heads=("hierarchical(branching=300)",)))
+    assert plan.sweep.heads == ("hierarchical(branching=300)",)
+    with pytest.raises(
+        pytest.UsageError, match=r"no hierarchical\(tree=oak\) of .*unknown tree"
+    ) as no:
+        options.plan(given(heads=("hierarchical(tree=oak)",)))
+    assert "\n" not in str(no.value)
+
+
+def test_labels_that_know_too_few_classes_are_refused(tmp_path):
+    path = tmp_path / "counts.txt"
+    path.write_text("3 2 1")
+    asked = options.several(options._label)(f"uniform,{path}")
+    with pytest.raises(pytest.UsageError, match=r"labels counts:counts#\w+ know 3 classes"):
+        options.plan(given(labels=asked))
+    plan = options.plan(given(labels=asked, classes=(2, 3), model_classes=(3,)))
+    content = json.loads(json.dumps(plan.dump()))
+    assert options.Plan.load(content) == plan
+    path.write_text("1 2 3")
+    with pytest.raises(ValueError, match="has other counts than when the run began"):
+        options.Plan.load(content)
+
+
+def test_autocast_is_a_dtype_of_the_cells():
+    assert options.plan(given(autocast=("bfloat16",))).sweep.dtypes == ("autocast-bfloat16",)
+    both = options.plan(given(dtypes=("float32",), autocast=("bfloat16", "float16")))
+    assert both.sweep.dtypes == ("float32", "autocast-bfloat16", "autocast-float16")
+    asked = given(sweep=None, seed=None, device=None, jobs=None, autocast=("bfloat16",))
+    assert options.contradiction(both, asked).startswith("--dtype autocast-bfloat16 contradicts")
+    with pytest.raises(pytest.UsageError, match="tf32 is CUDA's"):
+        options.plan(given(dtypes=("tf32",)))
+
+
+def test_a_plan_with_one_width_as_it_was_once_written_can_be_resumed():
+    content = options.plan(given()).dump()
+    content["sweep"]["features"] = 64
+    for later in ("labels", "states", "dtypes", "optimizers", "product"):
+        del content["sweep"][later]
+    sweep = options.Plan.load(content).sweep
+    assert (sweep.features, sweep.labels, sweep.states) == ((64,), ("uniform",), ("untrained",))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("labels", ["zipf:x"], "labels: zipf:S: expected a number"),
+        ("states", ["asleep"], "states: expected untrained or unsure or sure"),
+        ("dtypes", ["int3"], "no dtype called 'int3'"),
+        ("optimizers", ["luck"], "no optimizer called 'luck'"),
+        ("heads", ["softmax(a=1)"], "has no option 'a'"),
+    ],
+)
+def test_a_damaged_plan_is_answered_with_what_was_expected(field, value, complaint):
+    content = json.loads(json.dumps(options.plan(given()).dump()))
+    content["sweep"][field] = value
+    with pytest.raises(ValueError, match=complaint):
+        options.Plan.load(content)

@@ -10,6 +10,7 @@ import torch
 
 import heads
 from bench import peers
+from bench.cells import SWEEPS
 from bench.measure.workload import Workload
 from bench.peers.fasttext import END_OF_LINE, LABEL, TOKENS, FastText
 from bench.peers.gensim import Gensim
@@ -320,9 +321,14 @@ def test_a_peers_memory_is_predicted_from_a_head_of_ours(name):
 # A whole run
 
 
-def test_the_peers_sweep_has_an_entry_for_every_cell_of_every_peer(headbench):
+def test_the_peers_sweep_holds_every_peer():
+    assert set(SWEEPS["peers"].heads) > set(peers.names())
+
+
+def test_a_sweep_of_peers_has_an_entry_for_every_cell_of_every_peer(headbench):
     status, output, errors = headbench.run(
-        *("--sweep", "peers", "--classes", "20", "--batches", "4", "--passes", "1"),
+        *("--sweep", "peers", "--heads", ",".join(["softmax", *peers.names()])),
+        *("--classes", "20", "--batches", "4", "--passes", "1"),
         *("--threads", "1", "--benchmark-max-time=0.005"),
     )
     assert status == 0, output + errors
@@ -336,4 +342,12 @@ def test_the_peers_sweep_has_an_entry_for_every_cell_of_every_peer(headbench):
             assert min(line["seconds"]) > 0
             assert line["iterations"] >= 1
             assert (line["multiply_adds"] is None) == (where.head in peers.names())
+    assert {line["cell"]["head"] for line in lines} == {"softmax", *peers.names()}
     assert {line["cell"]["head"] for line in lines} > set(peers.names())
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("other", [{"labels": "zipf:1"}, {"phase": "predict", "state": "sure"}])
+def test_a_library_with_data_of_its_own_is_measured_on_no_other(name, other):
+    told = peers.why_not(cell(name, **other))
+    assert "makes its own data" in told or "has no predict phase" in told

@@ -208,10 +208,16 @@ def test_a_crash_in_play_is_one_line(repository, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_revision_without_heads_does_not_play_those_of_another(repository, capsys):
+@pytest.mark.parametrize("left", ["nothing", "a folder"])
+def test_a_revision_without_heads_does_not_play_those_of_another(left, repository, capsys):
     shutil.rmtree(repository / "heads")
+    if left == "a folder":
+        (repository / "heads").mkdir()
+        (repository / "heads" / "README").write_text("soon")
     assert versus("HEAD") == 2
-    assert "No module named 'heads'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "No module named 'heads'" in told or "no package called heads" in told
+    assert told.count("\n") == 1
 
 
 def test_nothing_is_left_after_an_interrupt(repository):

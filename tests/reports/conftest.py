@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from reports.findings.findings import Findings, find
+from reports.page import html
+from reports.results import load
 from tests.reports.synthetic import write_run
 
 
@@ -13,3 +16,15 @@ from tests.reports.synthetic import write_run
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete run that no test changes."""
     return write_run(tmp_path_factory.mktemp("results") / "20260101-000000-synthetic")
+
+
+@pytest.fixture(scope="session")
+def findings(synthetic: Path) -> Findings:
+    """What is found in it."""
+    return find(load(synthetic))
+
+
+@pytest.fixture(scope="session")
+def page(findings: Findings) -> str:
+    """Its page."""
+    return html.render(findings)

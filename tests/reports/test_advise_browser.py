@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 
 from reports.findings.adviser import Question, advise, adviser, recommend
-from reports.findings.findings import find
-from reports.page import html
-from reports.results import load
 from tests.reports import test_browser
 
 browser = test_browser.browser
@@ -43,28 +40,23 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def findings(synthetic):
-    return find(load(synthetic))
-
-
-@pytest.fixture(scope="module")
-def page(browser, findings, tmp_path_factory):
+def opened(browser, page, tmp_path_factory):
     path = tmp_path_factory.mktemp("html") / "page.html"
-    path.write_text(html.render(findings), encoding="utf-8")
+    path.write_text(page, encoding="utf-8")
     test_browser.show(browser, path.as_uri(), test_browser.DESKTOP, "light")
     return browser
 
 
-def fill_in(page: Any, asked: Question) -> Any:
+def fill_in(opened: Any, asked: Question) -> Any:
     memory = "" if asked.memory is None else asked.memory / MIB
-    return page.execute_script(FILL_IN, asdict(asked) | {"memory": memory, "unit": str(MIB)})
+    return opened.execute_script(FILL_IN, asdict(asked) | {"memory": memory, "unit": str(MIB)})
 
 
 @pytest.mark.parametrize("asked", QUESTIONS, ids=str)
-def test_page_and_command_line_agree(page, findings, asked):
+def test_page_and_command_line_agree(opened, findings, asked):
     known = adviser(findings)
     rows = advise(known, asked)
-    shown = fill_in(page, asked)
+    shown = fill_in(opened, asked)
     assert shown["said"] == recommend(known, asked, rows)
     assert [row["head"] for row in shown["rows"]] == [row.head for row in rows]
     for there, here in zip(shown["rows"], rows, strict=True):
@@ -76,16 +68,16 @@ def test_page_and_command_line_agree(page, findings, asked):
         assert there["cells"][1:] == [*told]
 
 
-def test_a_field_that_makes_no_sense_leaves_the_answer(page, findings):
-    before = fill_in(page, QUESTIONS[0])
-    after = page.execute_script(FILL_IN, {"classes": "-1"})
+def test_a_field_that_makes_no_sense_leaves_the_answer(opened):
+    before = fill_in(opened, QUESTIONS[0])
+    after = opened.execute_script(FILL_IN, {"classes": "-1"})
     assert after == before
 
 
-def test_what_is_shown_first_is_the_answer_to_what_the_fields_say(page, findings):
-    page.refresh()
-    untouched = page.execute_script(FILL_IN.replace("form.dispatchEvent", "void "), {})
-    asked = page.execute_script(FILL_IN, {})
+def test_what_is_shown_first_is_the_answer_to_what_the_fields_say(opened, findings):
+    opened.refresh()
+    untouched = opened.execute_script(FILL_IN.replace("form.dispatchEvent", "void "), {})
+    asked = opened.execute_script(FILL_IN, {})
     assert asked["said"] == untouched["said"]
     assert [row["cells"] for row in asked["rows"]] == [row["cells"] for row in untouched["rows"]]
     assert len(asked["rows"]) == len(adviser(findings).phases["train"])

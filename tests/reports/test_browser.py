@@ -35,15 +35,10 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
 @pytest.fixture(scope="module")
-def findings(synthetic: Path) -> Findings:
-    return find(load(synthetic))
-
-
-@pytest.fixture(scope="module")
-def address(findings: Findings, tmp_path_factory: pytest.TempPathFactory) -> str:
-    page = tmp_path_factory.mktemp("html") / "page.html"
-    page.write_text(html.render(findings), encoding="utf-8")
-    return page.as_uri()
+def address(page: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("html") / "page.html"
+    path.write_text(page, encoding="utf-8")
+    return path.as_uri()
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,6 @@ from tests.reports.synthetic import cell, timed, write_run
 
 
 @pytest.fixture(scope="module")
-def findings(synthetic: Path) -> Findings:
-    return find(load(synthetic))
-
-
-@pytest.fixture(scope="module")
 def document(findings: Findings) -> dict[str, Any]:
     return documents.document([findings], drawing.styles(findings.run.names), ["run"])
 

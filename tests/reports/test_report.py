@@ -21,7 +21,7 @@ from rich.console import Console
 
 from reports import summary
 from reports.__main__ import main
-from reports.findings.findings import find
+from reports.findings.findings import Findings, find
 from reports.findings.notices import notices
 from reports.page import html
 from reports.page.figures import drawing
@@ -45,11 +45,6 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
-
-
-@pytest.fixture(scope="module")
-def page(synthetic: Path) -> str:
-    return html.render(find(load(synthetic)))
 
 
 def test_same_results_give_the_same_bytes(page: str, synthetic: Path, tmp_path: Path) -> None:
@@ -225,9 +220,9 @@ def test_run_with_little_in_it_still_has_a_page(
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_summary_fits_its_terminal(synthetic: Path, width: int) -> None:
+def test_summary_fits_its_terminal(findings: Findings, width: int) -> None:
     console = Console(width=width, file=io.StringIO(), record=True)
-    summary.show(find(load(synthetic)), Path("reports/html/run.html"), console)
+    summary.show(findings, Path("reports/html/run.html"), console)
     text = console.export_text()
     assert max(len(line.rstrip()) for line in text.splitlines()) <= min(width, 80)
     assert "reports/html/run.html" in text

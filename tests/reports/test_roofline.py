@@ -81,15 +81,14 @@ def test_sentences_name_the_nearest_first_and_say_why_a_floor_is_passed():
 
 
 def test_a_run_with_limits_is_held_against_them_and_an_old_one_says_that_it_has_none(
-    tmp_path, synthetic
+    tmp_path, findings, page
 ):
     limited = find(results.load(write_run(tmp_path / "run", machine=LIMITS)))
     found = roofline(limited)
     assert found is not None
     assert {point.head for point in found.points} == set(HEADS)
-    page = html.unescape(render(limited))
-    assert "multiply-adds per second" in page
-    assert all(sentence in page for sentence in found.sentences)
-    old = find(results.load(synthetic))
-    assert roofline(old) is None
-    assert "no measured limits" in render(old)
+    shown = html.unescape(render(limited))
+    assert "multiply-adds per second" in shown
+    assert all(sentence in shown for sentence in found.sentences)
+    assert roofline(findings) is None
+    assert "no measured limits" in page

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from reports.findings.findings import find
+from reports.findings.findings import Findings
 from reports.page import html, sections
-from reports.results import load
 from tests.reports.test_report import Page
 
 FOLDER = Path(sections.__file__).parent
 REGISTRIES = {"of a run": sections.OF_A_RUN, "side by side": sections.SIDE_BY_SIDE}
 
 
-def test_page_and_contents_hold_the_sections_in_the_order_of_the_registry(synthetic: Path) -> None:
-    findings = find(load(synthetic))
-    for registry, page in (
-        (sections.OF_A_RUN, html.render(findings)),
+def test_page_and_contents_hold_the_sections_in_the_order_of_the_registry(
+    findings: Findings, page: str
+) -> None:
+    for registry, text in (
+        (sections.OF_A_RUN, page),
         (sections.SIDE_BY_SIDE, html.render_side_by_side([findings] * 2, ["a", "b"], "both")),
     ):
-        parsed = Page(page)
+        parsed = Page(text)
         names = [section.NAME for section in registry]
         assert [section["id"] for section in parsed.all("section")] == names
         links = [link.get("href") for link in parsed.all("a")]

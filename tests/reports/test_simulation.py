@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from reports import simulation
-from reports.families import DESIGNS, FAMILIES, measure, outcome
+from reports.families import (
+    DESIGNS,
+    FAMILIES,
+    HELD_OUT,
+    any_sizes,
+    measure,
+    measure_anyhow,
+    outcome,
+)
 from reports.simulation import BIG_O, SIZES, Machine, big_o_package, google_benchmark
 from reports.stats.complexity import classify, growth
 
@@ -46,10 +54,22 @@ def test_curves_of_every_family_are_hardly_ever_misjudged(family):
     said = []
     for _ in range(8):
         truth = FAMILIES[family](sizes, random)
-        model = classify(sizes, measure(truth.values, "usual", random)).model
+        model = classify(sizes, measure(truth.values, "usual", random), draws=0).model
         said.append(outcome(truth.growth, model))
         assert model != "O(n^2)" or truth.growth == model
     assert said.count("wrong") <= 1
+
+
+@pytest.mark.parametrize("family", HELD_OUT)
+def test_curves_that_nothing_was_tuned_on_are_drawn_soundly_and_never_called_quadratic(family):
+    random = np.random.default_rng(list(family.encode()))
+    sizes = any_sizes(np.random.default_rng(1))
+    for _ in range(2):
+        truth = HELD_OUT[family](sizes, random)
+        assert np.isfinite(truth.values).all()
+        assert truth.values.min() > 0
+        model = classify(sizes, measure_anyhow(truth.values, random), draws=0).model
+        assert model != "O(n^2)" or truth.growth == model
 
 
 @pytest.mark.parametrize(

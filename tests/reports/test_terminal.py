@@ -15,8 +15,6 @@ from rich.console import Console
 
 from reports import advise, compare, summary, terminal
 from reports.findings.adviser import Question, adviser
-from reports.findings.findings import find
-from reports.results import load
 from reports.terminal import Column
 from tests.reports import synthetic as made
 from tests.reports.test_compare import side
@@ -128,11 +126,6 @@ def first_column(text):
     """The first column of all framed tables."""
     rows = [line for line in text.splitlines() if line[:1] in "│┃"]
     return letters("".join(re.split("[│┃]", row)[1] for row in rows))
-
-
-@pytest.fixture(scope="module")
-def findings(synthetic):
-    return find(load(synthetic))
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -10,12 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reports import compare
 from reports.findings import answer, faults, notices, optimizers, phases, workloads
 from reports.findings.findings import Findings, find
+from reports.findings.step_time import step_times
 from reports.page import html
 from reports.results import load
 from reports.stats.estimates import Interval
-from tests.reports.synthetic import CLASSES, cell, journal, remembered, timed, write_run
+from tests.reports.synthetic import (
+    CLASSES,
+    cell,
+    journal,
+    missing,
+    remembered,
+    split,
+    timed,
+    write_run,
+)
 
 HEADS = ("softmax", "hierarchical")
 MICROSECONDS: dict[str, Callable[[int], float]] = {
@@ -223,3 +234,32 @@ def test_the_page_says_what_of_a_step_is_the_systems(tmp_path: Path) -> None:
     assert "32,768" in html.render(findings)
     (notice,) = [n for n in notices.notices(findings) if n.title == "Page faults"]
     assert "softmax's (32,768 faults)" in notice.text
+
+
+def test_cells_of_other_workloads_are_not_compared_with_the_usual_ones(tmp_path: Path) -> None:
+    slow = {"hierarchical": lambda n: 100 * MICROSECONDS["hierarchical"](n)}
+    run = write_run(
+        tmp_path / "run", [*journal(HEADS), *lines("train", slow, optimizer="adamw")], trainings=[]
+    )
+    cells = compare.read(run).cells
+    (usual,) = [
+        name for name in cells if name.endswith("hierarchical train n=64 batch=128 d=128 cpu")
+    ]
+    assert np.median(cells[f"{usual} adamw"][0]) > 50 * np.median(cells[usual][0])
+
+
+def test_heads_with_options_are_taken_apart_under_their_full_name(tmp_path: Path) -> None:
+    where = cell("hierarchical", "train", 100, 32, scope="in-model", options="tree=huffman")
+    other = where | {"dtype": "bfloat16"}
+    splits = [split(where, index, 0.4) for index in range(3)] + [split(other, 0, 0.9)]
+    findings = found(tmp_path, *splits)
+    (step,) = step_times(findings.run, findings.scatter)
+    assert step.head == "hierarchical(tree=huffman)"
+    assert step.parts["head"].estimate < 0.02
+
+
+def test_what_is_missing_bears_its_options_and_its_workload(tmp_path: Path) -> None:
+    where = cell("hierarchical", "train", 64, 128, options="branching=16", optimizer="adam")
+    page = html.render(found(tmp_path, missing(where, "skipped", "no reason")))
+    assert "hierarchical(branching=16)" in page
+    assert "<td>float32 uniform adam</td>" in page

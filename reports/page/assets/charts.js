@@ -58,7 +58,8 @@
         const cells = run.cells
           .filter((cell) => cell.head === head && cell.phase === asked.phase && cell.replica === 0
             && String(cell.batch) === asked.batch && cell[key] !== null
-            && Object.entries(run.setting).every(([name, value]) => cell[name] === value))
+            && Object.entries(run.setting).every(([name, value]) => cell[name] === value
+              || (name === "state" && cell.phase !== "predict")))
           .sort((a, b) => a.classes - b.classes);
         const { ink, symbol, dash } = dressed(data.looks[head], index, data.runs);
         return {

@@ -12,19 +12,21 @@ from reports.page.figures.drawing import Looks
 
 NAME, TITLE = "missing", "What is missing"
 
-ALIKE = ["kind", "status", "reason", "scope", "head", "pipeline", "classes", "batch"]
+ALIKE = [
+    *("kind", "status", "reason", "scope", "head", "options", "pipeline", "classes", "batch"),
+    *("dtype", "labels", "optimizer"),
+]
 """What the cells of one line share; phases and passes are joined."""
 
 
 def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     """One line per status, reason and what it befell."""
     groups: Iterable[tuple[Any, pd.DataFrame]] = findings.run.missing.groupby(ALIKE, sort=False)
-    return {
-        "rows": [
-            {
-                **dict(zip(ALIKE, place, strict=True)),
-                "phases": ", ".join(dict.fromkeys(group["phase"])),
-            }
-            for place, group in groups
-        ]
-    }
+    return {"rows": [_row(dict(zip(ALIKE, place, strict=True)), group) for place, group in groups]}
+
+
+def _row(shared: dict[str, Any], cells: pd.DataFrame) -> dict[str, Any]:
+    """What they share, what to call it, and the phases that it befell."""
+    head = f"{shared['head']}({shared['options']})" if shared["options"] else shared["head"]
+    phases = ", ".join(dict.fromkeys(cells["phase"]))
+    return {**shared, "name": shared["pipeline"] or head, "phases": phases}
