@@ -36,6 +36,11 @@ class Fastest:
     lead: Interval | None
 
     @property
+    def heads(self) -> frozenset[str]:
+        """All that may be called the fastest where it is decided."""
+        return frozenset((self.head, *self.equals))
+
+    @property
     def decided(self) -> bool:
         """Whether all others are slower by more than the noise, or equal."""
         return not self.rivals

@@ -27,12 +27,9 @@ part. Of a run with more, so many are judged, and the page says so."""
 
 TIMES = (
     *("seconds", "multiply_adds", "bytes"),
-    *("pass", "block", "turns", "minor_faults", "system_seconds"),
+    *("pass", "block", "turns", "anchor_seconds", "minor_faults", "system_seconds"),
 )
 """What is joined of a time, pass by pass."""
-
-ANCHOR = "anchor_seconds"
-"""Joined likewise, of runs whose blocks share a cell."""
 
 SIZES = ("classes", "batch", "features", "threads")
 """Axes of a grid on which a part of the values tells of the others."""
@@ -125,11 +122,9 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     cells: dict[Any, Cell] = {}
     measured = (*run.heads, *run.pipelines)
     times = run.times.sort_values("pass", kind="stable")
-    anchored = (ANCHOR,) if ANCHOR in times else ()
-    for place, rows in _by_cell(times, *TIMES, "session", *anchored).items():
-        samples, work, moved, passes, blocks, turns, faults, system, sessions, *anchors = zip(
-            *rows, strict=True
-        )
+    for place, rows in _by_cell(times, *TIMES, "session").items():
+        samples, work, moved, passes, blocks, turns, anchors, *others = zip(*rows, strict=True)
+        faults, system, sessions = others
         cells[place] = replace(
             _empty(place),
             samples=samples,
@@ -140,7 +135,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             passes=passes,
             blocks=blocks,
             turns=turns,
-            anchors=anchors[0] if anchors and all(anchors[0]) else (),
+            anchors=anchors if all(anchors) else (),
             minor_faults=_mean(faults),
             system_seconds=_mean(system),
         )

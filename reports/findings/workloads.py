@@ -99,7 +99,7 @@ def _change(usual: Findings, other: Findings, setting: Setting, phase: str) -> C
         (before[classes], after[classes])
         for classes in sorted(before.keys() & after.keys())
         if before[classes].decided and after[classes].decided
-        if before[classes].head != after[classes].head
+        if before[classes].heads.isdisjoint(after[classes].heads)
     ]
     if usual.alone is None or not pairs:
         return None

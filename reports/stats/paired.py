@@ -49,7 +49,7 @@ OPEN: tuple[Change, ...] = ("ambiguous", "faster")
 LEAST = 1e-3 * np.sqrt(2.0) ** np.arange(11)
 """Standard deviations that passes may have beyond what turns explain: 0.1 to 3.2 %."""
 
-LEVELS = 2.0 ** np.arange(-4, 4.1, 0.25)
+LEVELS = 2.0 ** np.arange(-4, 12.1, 0.25)
 """Multiples of the variance so expected."""
 
 DEGREES = 2.0 ** np.arange(0, 6.1, 0.5)
@@ -202,7 +202,9 @@ def learn(cells: Scatter, contests: Iterable[Sequence[Timed]]) -> Known:
     pairs = [taken for taken in pairs if np.ptp(_medians(taken)) > 0]
     if not pairs:
         return Known(cells)
-    turn = float(np.median([_turn_variance(taken) for taken in pairs]))
+    # Pairs of one turn a pass say nothing of it, but borrow what others do.
+    turns = [_turn_variance(taken) for taken in pairs if max(map(len, taken)) > 1]
+    turn = float(np.median(turns)) if turns else 0.0
     explained = np.array([_explained(taken, turn) for taken in pairs])
     own = np.array([len(taken) - 1 for taken in pairs])
     variances = np.array([_medians(taken).var(ddof=1) for taken in pairs])

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from reports import summary
-from reports.findings import joined
+from reports.findings import workloads
 from reports.findings.answer import sentences, squares
 from reports.findings.findings import Findings, find
 from reports.findings.notices import notices
@@ -30,10 +30,10 @@ CURVES = {
 }
 
 
-def journal(noise=0.02, place=0.002, passes=4, drift=0.3, seed=0):
+def journal(noise=0.02, place=0.002, passes=4, drift=0.3, seed=0, tie=1.0, **setting):
     """Blocks on a machine that is up to twice as slow in one as in the next, and in their course.
 
-    `noise` is that of a round and `place` that of a pass.
+    `noise` is that of a round and `place` that of a pass; gumbel takes `tie` times as long as said.
     """
     random = np.random.default_rng(seed)
     rivals = [(head, 0) for head in CURVES] + [("softmax", 1)]
@@ -46,9 +46,10 @@ def journal(noise=0.02, place=0.002, passes=4, drift=0.3, seed=0):
                     every = 4 if head == "hierarchical" else 1
                     logs = slow[::every] + place * random.standard_normal()
                     logs += noise * random.standard_normal(len(logs))
-                    where = cell(head, phase, n, 128, replica=replica)
-                    yield timed(where, index, 1e-6 * CURVES[head](n) * np.exp(logs)) | {
-                        "block": f"{phase}-{n}",
+                    where = cell(head, phase, n, 128, replica=replica, **setting)
+                    typical = 1e-6 * CURVES[head](n) * (tie if head == "gumbel" else 1)
+                    yield timed(where, index, typical * np.exp(logs)) | {
+                        "block": f"{phase}-{n}-{seed}",
                         "turns": list(range(0, TURNS, every)),
                         "anchor_seconds": list(anchor),
                     }
@@ -95,6 +96,16 @@ def test_more_noise_makes_squares_undecided_and_never_wrong(tmp_path):
         assert best in {found.head, *found.equals, *found.rivals}
 
 
+def test_a_tie_that_tips_over_is_no_change_of_the_answer(tmp_path):
+    skewed = journal(seed=1, tie=0.99, labels="zipf:1")
+    found = find(load(write_run(tmp_path / "run", [*journal(), *skewed], [])))
+    usual, other = (
+        [f.head for f in one.fastest("predict")] for one in map(found.under, found.settings)
+    )
+    assert usual != other
+    assert workloads.changes(found) == ()
+
+
 def test_the_noise_floor_is_that_of_comparisons_in_turns(findings):
     assert findings.floor.comparisons == 4 * len(SIZES)
     assert findings.floor.typical.estimate < 0.005
@@ -111,15 +122,20 @@ def test_crossovers_rest_on_ratios_in_turns(findings):
     assert overtake.where.at.high / overtake.where.at.low < 2
 
 
-def test_growth_is_that_without_the_drift_between_blocks(folder):
-    run = load(folder)
-    # The format need not know of the anchor for this.
-    seconds = [tuple(line["anchor_seconds"]) for line in journal()]
-    run = replace(run, times=run.times.assign(**{joined.ANCHOR: seconds}))
-    cells = find(run).cells
-    assert all(len(one.anchors) == len(one.samples) for one in cells if one.samples)
-    grown = {one.head: one.time for one in find(run).growths if one.phase == "train"}
+def test_growth_is_that_without_the_drift_between_blocks(folder, findings):
+    timed = [one for one in findings.cells if one.samples]
+    assert all(len(one.anchors) == len(one.samples) for one in timed)
+    grown = {one.head: one.time for one in findings.growths if one.phase == "train"}
+    without = find(replace(run := load(folder), times=unanchored(run)))
+    drifting = {one.head: one.time for one in without.growths if one.phase == "train"}
+    for head in CURVES:
+        low, high = grown[head].exponent.low, grown[head].exponent.high
+        assert high - low < drifting[head].exponent.high - drifting[head].exponent.low
     assert grown["softmax"].model == "O(n)"
+
+
+def unanchored(run):
+    return run.times.assign(anchor_seconds=[()] * len(run.times))
 
 
 def test_terminal_and_page_say_how_many_squares_are_undecided(findings, tmp_path):

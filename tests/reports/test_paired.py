@@ -95,6 +95,17 @@ def test_a_ratio_and_its_inverse_say_the_same():
     assert up.estimate == pytest.approx(1 / down.estimate, rel=1e-4)
 
 
+def test_a_machine_far_noisier_than_any_expected_is_known_to_be_so():
+    random = np.random.default_rng(0)
+    wild = [
+        [series(1e-3, passes=2, drift=0.5 * random.standard_normal((2, 1)) * np.ones((2, TURNS)))
+         for _ in range(2)]
+        for _ in range(100)
+    ]  # fmt: skip
+    known = paired.learn(Scatter(), wild)
+    assert np.mean([1 in known.ratio(*pair) for pair in wild]) > 0.9
+
+
 def test_nothing_is_bounded_by_one_pass_of_one_pair():
     a, b = series(1.2e-3, passes=1, noise=0.02), series(1e-3, passes=1)
     found = paired.learn(Scatter(), [[a, b]]).ratio(a, b)
