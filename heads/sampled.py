@@ -105,7 +105,8 @@ class Sampled(RowSparse, Softmax):
             drawn = torch.randint(int(EVERYTHING), (m,), device=device)
             classes = torch.searchsorted(self.up_to, drawn, right=True).clamp_(max=n - 1)
             below = torch.where(classes > 0, self.up_to[classes - 1], 0)
-            return classes, (m * (self.up_to[classes] - below) / EVERYTHING).log()
+            share = (self.up_to[classes] - below).double() / EVERYTHING
+            return classes, (m * share).log()
         if self.distribution == "uniform":
             classes = torch.randint(n, (m,), device=device)
             return classes, torch.full((m,), math.log(m / n), device=device)

@@ -82,20 +82,16 @@ def test_samples_are_moved_in_parts_that_fit(monkeypatch):
     torch.testing.assert_close(whole.features, parts.features, rtol=1e-3, atol=1e-3)
 
 
-def workload(head, state, batch=8, **more):
-    built = Workload(Cell("isolated", head, "predict", 600, batch, 32, **more))
-    built.enter(state)
-    return built
+def workload(head, batch=8, **more):
+    return Workload(Cell("isolated", head, "predict", 600, batch, 32, **more))
 
 
 def test_each_prepared_call_keeps_its_state(monkeypatch):
-    built, calls, seen = workload("adaptive", "untrained"), [], []
-    for state in ("unsure", "sure", "untrained"):
-        built.enter(state)
-        calls.append(built.prepare("predict"))
+    built, seen = workload("adaptive"), []
+    timed = [built.prepare("predict", state) for state in ("unsure", "sure", "untrained")]
     monkeypatch.setattr(built.module, "predict", seen.append)
-    for call in calls:
-        call()
+    for one in timed:
+        one.call()
     unsure, sure, untrained = seen
     assert untrained is built.input
     assert unsure.norm() < sure.norm()
@@ -103,21 +99,18 @@ def test_each_prepared_call_keeps_its_state(monkeypatch):
 
 @pytest.mark.parametrize("batch", [8, 300])
 def test_all_batches_are_made_of_the_same_samples(batch):
-    built, usual = workload("adaptive", "sure", batch), workload("adaptive", "sure", 128)
-    assert built.seen.shape == (batch, 32)
+    made, usual = workload("adaptive", batch).planted("sure"), workload("adaptive").planted("sure")
+    assert made is usual
+    assert made.batch(batch).shape == (batch, 32)
     common = min(batch, 128)
-    assert torch.equal(built.seen[:common], usual.seen[:common])
-    assert built.planted is usual.planted
+    assert torch.equal(made.batch(batch)[:common], made.batch(128)[:common])
 
 
 def test_nothing_is_planted_where_no_prediction_depends_on_it():
-    built = workload("softmax", "sure")
-    assert built.planted is None
-    assert built.seen is built.input
+    assert workload("softmax").planted("sure") is None
 
 
 def test_counted_work_of_predictions_follows_the_labels_once_they_are_planted():
-    built = workload("adaptive", "untrained", labels="zipf:2")
+    built = workload("adaptive", labels="zipf:2")
     most = built.cost("predict").multiply_adds
-    built.enter("sure")
-    assert built.cost("predict").multiply_adds < most / 2
+    assert built.cost("predict", "sure").multiply_adds < most / 2
