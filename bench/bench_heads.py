@@ -29,6 +29,7 @@ def test_device(session: Session, visit: Visit) -> None:
         with session.logbook.watching() as stretch:
             clocks = device.measure(call, l2.of_current_device())
             stretch.inside_seconds = clocks.inside_seconds
+        workload.release()
         figures |= asdict(clocks)
 
 

@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache as once
 from typing import Any
 
 import torch
@@ -69,44 +70,39 @@ def measure(prepare: Callable[[], Call], cache: L2, budget: float = BUDGET) -> C
         cache: of the GPU; emptied before every call, as a network would between two.
         budget: seconds for either clock.
     """
-    call = prepare()
-    for _ in range(WARM_UP):
-        call()
-    torch.cuda.synchronize()
-    kernels = _kernels(call, cache)
-    host = list(_host_seconds(call, budget))
-    graphs, why_not = capture(prepare)
-    per_call = [sum(seconds) for seconds in kernels]
-    return Clocks(
-        device_seconds=_replayed(graphs, cache, budget) if graphs else per_call,
-        host_seconds=host,
-        kernel_seconds=statistics.median(per_call),
-        launches=round(statistics.median(map(len, kernels))),
-        captured=bool(graphs),
-        why_not=why_not,
-    )
-
-
-def capture(prepare: Callable[[], Call]) -> tuple[list[torch.cuda.CUDAGraph], str]:
-    """Graphs of a call, one for each of its next batches, or why there are none, in a line.
-
-    Args:
-        prepare: gives the call, see `measure`.
-    """
-    stream = torch.cuda.Stream()
+    # All of it on one stream: what autograd has seen on another one breaks a capture.
+    stream = _side_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         call = prepare()
         for _ in range(WARM_UP):
             call()
         torch.cuda.synchronize()
+        kernels = _kernels(call, cache)
+        host = list(_host_seconds(call, budget))
         why_not = _why_not(call)
-    if why_not:
-        return [], why_not
-    try:
-        return list(_graphs(call, stream)), ""
-    except RuntimeError as error:
-        return [], _one_line(error)
+    per_call = [sum(seconds) for seconds in kernels]
+    seconds: list[float] = []
+    if not why_not:
+        try:
+            seconds = _replayed(list(_graphs(call, stream)), cache, budget)
+        except RuntimeError as error:
+            why_not = _one_line(error)
+    torch.cuda.synchronize()
+    return Clocks(
+        device_seconds=seconds or per_call,
+        host_seconds=host,
+        kernel_seconds=statistics.median(per_call),
+        launches=round(statistics.median(map(len, kernels))),
+        captured=bool(seconds),
+        why_not=why_not,
+    )
+
+
+@once
+def _side_stream() -> torch.cuda.Stream:
+    """The one to capture on: each stream keeps memory of its own."""
+    return torch.cuda.Stream()
 
 
 def _why_not(call: Call) -> str:

@@ -201,6 +201,11 @@ class Workload:
                 seen = planted.batch(self._cell.batch) if planted else None
                 return Timed(lambda: self.predict(seen))
 
+    def release(self) -> None:
+        """Give back what a capture holds: gradients in its memory, and all that nobody uses."""
+        self.clear()
+        torch.cuda.empty_cache()
+
     def repeatable(self, phase: Phase, state: State = "untrained") -> Call:
         """What does `phase` again and again with nothing in between, as a captured graph has to.
 
