@@ -82,12 +82,13 @@ def _least(needs: Iterable[Need], passes: int) -> float:
 
 def left_out(needs: Mapping[Name, float], seconds: float) -> list[Name]:
     """What cannot be done in `seconds`: the dearest first, so that as much as can be is done."""
-    total, out = sum(needs.values()), []
-    for name, need in sorted(needs.items(), key=lambda item: -item[1]):
-        if total <= seconds:
+    kept, out = dict(needs), []
+    for name in sorted(needs, key=lambda name: -needs[name]):
+        # Added up anew: what is left of a sum by subtraction is rounded.
+        if sum(kept.values()) <= seconds:
             break
         out.append(name)
-        total -= need
+        del kept[name]
     return out
 
 
