@@ -15,8 +15,8 @@ from scipy.special import stdtrit  # a tenth of what importing scipy.stats takes
 
 from reports.results import Time
 
-ALIKE = math.log(1.02)
-"""Two heads within 2 % of each other are equally fast: that is an answer, too."""
+ALIKE = math.log(1.03)
+"""Two heads within 3 % of each other are equally fast: that is an answer, too, and the report's."""
 
 CONFIDENCE = 0.95
 """That the first head of an undecided contest is the fastest, or as fast as it."""

@@ -14,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache as once
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -99,7 +99,7 @@ def measure(prepare: Callable[[], Call], cache: L2, budget: float = BUDGET) -> C
     )
 
 
-@once
+@lru_cache(maxsize=1)
 def _side_stream() -> torch.cuda.Stream:
     """The one to capture on: each stream keeps memory of its own."""
     return torch.cuda.Stream()

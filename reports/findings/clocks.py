@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
-from reports.results import CELL, PHASES, Run
+from reports.findings.joined import by_cell
+from reports.results import CELL, PHASES, Cell, Run
 from reports.stats import estimates
 from reports.stats.estimates import Interval, Scatter
 
@@ -87,24 +88,23 @@ def two_clocks(run: Run, known: Scatter) -> tuple[TwoClocks, ...]:
     """Every cell of the heads alone that was measured on both clocks, no second half of a pair."""
     if not len(run.clocks):
         return ()
-    loops = _by_cell(run.times, "seconds")
+    loops = by_cell(run.times, "seconds")
     found = []
-    for place, rows in _by_cell(
+    for place, rows in by_cell(
         run.clocks,
         *("device_seconds", "host_seconds", "kernel_seconds", "launches", "why_not"),
     ).items():
-        cell = dict(zip(CELL, place, strict=True))
-        if cell["scope"] != "isolated" or cell["replica"]:
+        cell = Cell(**dict(zip(CELL, place, strict=True)))
+        if cell.scope != "isolated" or cell.replica:
             continue
         device, host, kernels, launches, why_not = zip(*rows, strict=True)
         loop = [seconds for (seconds,) in loops.get(place, ())]
-        name = f"{cell['head']}({cell['options']})" if cell["options"] else cell["head"]
         found.append(
             TwoClocks(
-                head=name,
-                phase=cell["phase"],
-                classes=cell["classes"],
-                batch=cell["batch"],
+                head=cell.name,
+                phase=cell.phase,
+                classes=cell.classes,
+                batch=cell.batch,
                 loop=estimates.median(loop, known) if loop else None,
                 device=estimates.median(device, known),
                 host=estimates.median(host, known),
@@ -145,14 +145,3 @@ def sentences(found: Iterable[TwoClocks], phase: str, batch: int) -> list[str]:
         )
         said.append(f"{head}: {where} ({launches} launches a call at the largest).")
     return said
-
-
-def _by_cell(table: Any, *columns: str) -> dict[Any, list[tuple[Any, ...]]]:
-    """Cell, as a tuple -> `columns` of its passes."""
-    groups: dict[Any, list[tuple[Any, ...]]] = {}
-    places = zip(*(table[name].tolist() for name in CELL), strict=True)
-    for place, row in zip(
-        places, zip(*(table[name].tolist() for name in columns), strict=True), strict=True
-    ):
-        groups.setdefault(place, []).append(row)
-    return groups

@@ -122,7 +122,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     cells: dict[Any, Cell] = {}
     measured = (*run.heads, *run.pipelines)
     times = run.times.sort_values("pass", kind="stable")
-    for place, rows in _by_cell(times, *TIMES, "session").items():
+    for place, rows in by_cell(times, *TIMES, "session").items():
         samples, work, moved, passes, blocks, turns, anchors, *others = zip(*rows, strict=True)
         faults, system, sessions = others
         cells[place] = replace(
@@ -139,7 +139,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             minor_faults=_mean(faults),
             system_seconds=_mean(system),
         )
-    for place, rows in _by_cell(run.memory, *MEMORY, "session").items():
+    for place, rows in by_cell(run.memory, *MEMORY, "session").items():
         *figures, sessions = zip(*rows, strict=True)
         timed = cells.get(place)
         cells[place] = replace(
@@ -147,7 +147,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             memory=Memory(*(int(max(values)) for values in figures)),
             sessions=_sessions((*sessions, *(timed.sessions if timed else ()))),
         )
-    holds = _by_cell(times, "any_labels")
+    holds = by_cell(times, "any_labels")
     free = [
         cells[place] for place, rows in holds.items() if all(any_labels for (any_labels,) in rows)
     ]
@@ -215,7 +215,7 @@ def _empty(place: Any) -> Cell:
     return replace(cell, head=cell.name, options="")
 
 
-def _by_cell(table: pd.DataFrame, *columns: str) -> dict[Any, list[tuple[Any, ...]]]:
+def by_cell(table: pd.DataFrame, *columns: str) -> dict[Any, list[tuple[Any, ...]]]:
     """Cell, as a tuple -> `columns` of its rows; pandas' own groups cost a millisecond each."""
     groups: dict[Any, list[tuple[Any, ...]]] = {}
     places = zip(*(table[name].tolist() for name in CELL), strict=True)
@@ -299,7 +299,7 @@ def usual_batch(cells: Iterable[Cell]) -> int:
 
 def scatter(run: Run) -> Scatter:
     """How much passes of one cell differ on this machine, learned from all of the run's cells."""
-    groups = _by_cell(run.times, "seconds").values()
+    groups = by_cell(run.times, "seconds").values()
     return estimates.scatter(tuple(seconds for (seconds,) in passes) for passes in groups)
 
 

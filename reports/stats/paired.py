@@ -13,7 +13,7 @@ pair's own turns explains, and what comes on top in every pass, such as where it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple, Protocol, TypeVar
@@ -353,45 +353,6 @@ def standing(
         if place != best
     ]
     return best, sorted(others, key=lambda one: one.ratio.estimate)
-
-
-def undecided(
-    contests: Mapping[Name, Sequence[Timed]], floor: Floor = lambda _: 0.0
-) -> dict[Name, float]:
-    """Where another pass decides most: contests that are still open, the most promising first.
-
-    The value is the share of the passes still needed, by today's intervals, that one more pass is:
-    1 where it should be enough. Intervals shrink with the root of the number of passes, and have to
-    become shorter than the way to whichever answer is nearer, "equal" or "slower"; the rival that
-    is hardest to part from the fastest counts. 0 where there is no interval yet.
-
-    Args:
-        contests: for each the cells that compete in it, without second halves of A/A pairs.
-        floor: see `Floor`.
-    """
-    cells = estimates.scatter(cell.samples for contest in contests.values() for cell in contest)
-    known = learn(cells, contests.values())
-    needed = {
-        name: _passes_needed(contest, known, floor)
-        for name, contest in contests.items()
-        if len(contest) > 1
-    }
-    still = {name: 1 / max(1.0, more) for name, more in needed.items() if more > 0}
-    return dict(sorted(still.items(), key=lambda one: -one[1]))
-
-
-def _passes_needed(contest: Sequence[Timed], known: Known, floor: Floor) -> float:
-    """Passes that a contest still needs until it is decided; 0 where it is."""
-    best, others = standing(contest, known, floor)
-    needed = [0.0]
-    for place, ratio, change in others:
-        if change in OPEN:
-            centre = abs(math.log(ratio.estimate))
-            way = max(centre, math.log1p(EQUAL) - centre)
-            reach = math.log(ratio.high / ratio.estimate)
-            passes = min(len(contest[place].samples), len(contest[best].samples))
-            needed.append(max(1.0, passes * ((reach / way) ** 2 - 1)))
-    return max(needed)
 
 
 def without_drift(

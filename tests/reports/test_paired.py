@@ -187,28 +187,6 @@ def test_the_fastest_is_the_one_ahead_in_turns():
     assert (best, other.place, other.change) == (1, 0, "slower")
 
 
-def test_spare_time_goes_where_one_more_pass_decides_most():
-    def contest(lead, noise, seed):
-        return [series(1e-3 * r, noise=noise, seed=seed + i) for i, r in enumerate((1, lead))]
-
-    contests = {f"filler {i}": contest(2.0, 0.05, 100 + 2 * i) for i in range(30)}
-    contests |= {
-        "clear": contest(2.0, 0.05, 0),
-        "equal": contest(1.0, 0.001, 2),
-        "near": contest(1.05, 0.15, 4),
-        "far": contest(1.015, 0.6, 6),
-    }
-    found = paired.undecided(contests)
-    assert list(found) == sorted(found, key=lambda name: -found[name])
-    assert {"near", "far"} == found.keys()
-    assert 0 < found["far"] < found["near"] <= 1
-
-
-def test_contests_without_an_interval_come_last():
-    once = {"a": [series(1e-3, passes=1), series(1.5e-3, passes=1)], "b": [series(1e-3)]}
-    assert paired.undecided(once) == {"a": 0.0}
-
-
 def test_drift_between_blocks_is_divided_out_by_their_anchor():
     slowness = np.exp(np.random.default_rng(0).normal(size=(5, 3)))
     truth = np.arange(1, 6) * 1e-3
