@@ -1,5 +1,6 @@
 """Duets of two revisions: what plays, in which turns, and what is said of it."""
 
+import ast
 import math
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import torch
 
 import heads
 from bench.versus import __main__ as command
-from bench.versus import duet, power
+from bench.versus import duet, plant, power
 from bench.versus.duet import Cell, Stage, perform
 from bench.versus.player import Piece
 from bench.versus.process import CannotPlayError, Revision, player
@@ -488,19 +490,57 @@ def test_a_plant_is_among_the_heads(capsys):
     assert "--slow: 'sampled' is none of --heads softmax" in capsys.readouterr().err
 
 
-@pytest.mark.serial
-def test_a_planted_slowdown_is_one_in_training_and_in_prediction(tmp_path):
-    sides = [Revision(name, tmp_path / name) for name in ("0", "1")]
-    for side in sides:
-        shutil.copytree(ROOT / "heads", side.folder / "heads")
-    power.sow(sides[1].folder, "hierarchical", 1.0)
-    cells = [
-        Cell(head, phase, 256, 64, 64, "cpu")
-        for head in ("softmax", "hierarchical")
-        for phase in ("train", "predict")
-    ]
-    found = verdicts(midmeans(perform(*sides, cells, 1, Stage(), 0).blocks), 0)
-    ratios = {(one.head, one.phase): one.ratio.estimate for one in found}
-    for phase in ("train", "predict"):
-        assert 1.5 < ratios["hierarchical", phase] < 3
-        assert 0.6 < ratios["softmax", phase] < 1.6
+class Spent:
+    """A processor's time: what is done advances it, and looking at it does, a little."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def spend(self, seconds):
+        self.seconds += seconds
+
+    def process_time(self):
+        self.spend(1e-4)
+        return self.seconds
+
+
+@pytest.mark.parametrize("share", [0.05, 1.0])
+def test_a_planted_slowdown_is_one_in_training_and_in_prediction(monkeypatch, share):
+    spent = Spent()
+    monkeypatch.setattr(plant, "time", spent)
+
+    class Made:
+        def parameters(self):
+            return []
+
+        def forward(self, input, target):
+            spent.spend(1)
+            return SimpleNamespace(loss=SimpleNamespace(backward=lambda: spent.spend(2)))
+
+        def predict(self, input):
+            spent.spend(1)
+
+    def taken(name, call):
+        made = plant.slowed(lambda head: Made(), "slow", share)(name)
+        call(made)  # the first one finds out how much of a step the forward is
+        begin = spent.seconds
+        call(made)
+        return spent.seconds - begin
+
+    batch = SimpleNamespace(grad=None)
+    for name, factor in (("slow", 1 + share), ("other", 1)):
+        train = taken(name, lambda made: made.forward(batch, batch).loss.backward())
+        predict = taken(name, lambda made: made.predict(batch))
+        assert (train, predict) == pytest.approx((3 * factor, factor), rel=2e-3)
+
+
+def test_a_slowdown_is_planted_in_one_head_of_one_side(tmp_path):
+    shutil.copytree(ROOT / "heads", tmp_path / "heads")
+    power.sow(tmp_path, "hierarchical", 1.0)
+    asked = "import heads; print([heads.build(n, 8, 16).forward.__name__ for n in heads.names()])"
+    said = subprocess.run(
+        [sys.executable, "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    names = ast.literal_eval(said)
+    slowed = [head for head, name in zip(heads.names(), names, strict=True) if name != "forward"]
+    assert slowed == ["hierarchical"]
