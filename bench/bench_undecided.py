@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from bench import blocks
-from bench.cells import Block, Spare, grouped
+from bench.cells import Block, Spare, contest, grouped
 from bench.items import for_each, label
 from bench.measure.stopwatch import Stopwatch
 from bench.session import Session
@@ -19,9 +19,7 @@ from reports.results import Cell, Time
 def test_undecided(session: Session, stopwatch: Stopwatch, spare: Spare) -> None:
     """Contests whose fastest head is not known get further passes, while there is time."""
     session.agenda.dose = 1.0
-    contests = grouped(
-        (cell for cell in session.times if cell.scope != "pipeline"), lambda cell: cell.contest
-    )
+    contests = grouped((cell for cell in session.times if cell.scope != "pipeline"), contest)
     duels = {name: found for name, cells in contests.items() if (found := fought(session, cells))}
     passes = 0
     while True:
@@ -55,9 +53,34 @@ def again(session: Session, cells: list[Cell]) -> Block:
 
 
 def fought(session: Session, cells: list[Cell]) -> Duel | None:
-    """How a contest stands."""
-    known = {cell.name: session.times[cell] for cell in cells if cell.replica == 0}
-    return duel({name: found for name, found in known.items() if not too_short(found)})
+    """How a contest stands: the one of its questions that is answered soonest, if any is open.
+
+    A question is asked for all labels and states that there are, and of the phases of training for
+    the whole step only, if that was measured.
+    """
+    phases = {cell.phase for cell in cells}
+    asked = {"train"} & phases or phases
+    known = {
+        cell: session.times[cell]
+        for cell in cells
+        if cell.phase in asked and cell.replica == 0 and not too_short(session.times[cell])
+    }
+    duels = [
+        duel({cell.name: found for cell, found in known.items() if answers(cell, found, question)})
+        for question in {one.contest for one in known}
+    ]
+    return min(
+        (one for one in duels if one),
+        key=lambda one: (one.decided, one.passes_needed),
+        default=None,
+    )
+
+
+def answers(cell: Cell, found: Mapping[int, Time], question: Cell) -> bool:
+    """Whether `cell` was measured under these labels and in this state, or under any."""
+    return cell.contest == question or (
+        cell.phase == question.phase and any(one.any_labels for one in found.values())
+    )
 
 
 def too_short(found: Mapping[int, Time]) -> bool:

@@ -9,12 +9,12 @@ from dataclasses import asdict
 import pytest
 
 from bench import interrupts
-from bench.cells import Block, Visit
+from bench.cells import Block, Visit, grouped, timed_as
 from bench.items import identity
 from bench.measure import duet
 from bench.measure.duet import Rival
 from bench.measure.stopwatch import Stopwatch
-from bench.measure.workload import Workload, depends_on_labels
+from bench.measure.workload import LAPS, Workload, depends_on_labels
 from bench.session import KilledError, Session
 from reports.results import Cell
 
@@ -71,34 +71,37 @@ def _measure_together(
         problems: of cells without figures; added to.
     """
     block, timer = session.name_block(), stopwatch.timer
-    bounds = stopwatch.bounds.shortened(session.agenda.dose)
+    phases = grouped(cells, timed_as)
+    bounds = stopwatch.bounds.shortened(session.agenda.dose * len(cells) / len(phases))
     rivals: dict[Cell, Rival] = {}
     unready: dict[Cell, BaseException] = {}
     try:
         session.begin_attempt(what)
     except KilledError as error:
-        unready |= dict.fromkeys(cells, error)
-    anchor = session.anchor if len(unready) < len(cells) else None
-    for cell in [cell for cell in cells if cell not in unready]:
+        unready |= dict.fromkeys(phases, error)
+    anchor = session.anchor if len(unready) < len(phases) else None
+    for timed in [timed for timed in phases if timed not in unready]:
         try:
-            subject = session.subjects.of(cell)
+            subject = session.subjects.of(timed)
             if isinstance(subject, Workload):
-                known = session.earlier_seconds(cell)
-                rivals[cell] = subject.rival(cell.phase, known, cell.state)
+                known = session.earlier_seconds(timed)
+                rivals[timed] = subject.rival(timed.phase, known, timed.state)
         except (Exception, pytest.skip.Exception) as error:
             _let_pass(error)
-            unready[cell] = error
+            unready[timed] = error
     with session.logbook.watching() as stretch:
         played = duet.measure(rivals, bounds, timer, f"{session.plan.seed} {block}", anchor)
         stretch.inside_seconds = sum(one.inside_seconds for one in played.timings.values())
     for cell in cells:
-        visit = Visit(cell, pass_index)
+        visit, timed = Visit(cell, pass_index), timed_as(cell)
         with _noted(problems), session.outcome("time", visit) as figures:
-            if problem := unready.get(cell) or played.errors.get(cell):
+            if problem := unready.get(timed) or played.errors.get(timed):
                 raise problem
             subject = session.subjects.of(cell)
             if isinstance(subject, Workload):
-                timing, others_busy = played.timings[cell], stretch.others_busy
+                timing, others_busy = played.timings[timed], stretch.others_busy
+                if cell.phase in LAPS:
+                    timing = played.laps[timed][LAPS.index(cell.phase)]
                 planted = subject.planted(cell.state)
                 figures |= {
                     "block": block,

@@ -86,7 +86,8 @@ class Block:
 
     Attributes:
         cells: of one contest, whatever their labels and state: a head whose cost does not depend
-            on these is measured once, and is to be a rival in all.
+            on these is measured once, and is to be a rival in all. Of a head, all phases of its
+            training step that are wanted.
         pass_index: which pass over the grid.
     """
 
@@ -97,6 +98,11 @@ class Block:
     def visits(self) -> list[Visit]:
         """One for each cell."""
         return [Visit(cell, self.pass_index) for cell in self.cells]
+
+    @property
+    def timed(self) -> list[Cell]:
+        """What competes: the cells whose calls are timed."""
+        return list(dict.fromkeys(map(timed_as, self.cells)))
 
 
 @dataclass(frozen=True)
@@ -408,9 +414,14 @@ def blocks(
                     yield Block(tuple(rivals), pass_index)
 
 
+def timed_as(cell: Cell) -> Cell:
+    """The cell whose calls are timed for `cell`: all phases of training are laps of its step."""
+    return cell if cell.phase == "predict" else cell.subject
+
+
 def contest(cell: Cell) -> Cell:
     """What all have in common that are measured in turns with `cell`."""
-    return replace(cell.contest, labels="uniform", state="untrained")
+    return replace(timed_as(cell).contest, labels="uniform", state="untrained")
 
 
 def grouped(cells: Iterable[Cell], key: Callable[[Cell], Cell]) -> dict[Cell, list[Cell]]:

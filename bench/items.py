@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from bench.cells import Block, Spare, Visit
+from bench.cells import Block, Spare, Visit, timed_as
 from bench.options import Plan
 from bench.todo import Todo
 from models.config import TrainingConfig
@@ -76,7 +76,7 @@ def identity(task: Task) -> dict[str, str | int]:
         case Visit(cell, pass_index):
             return _said(cell) | {"pass_index": pass_index}
         case Block(cells, pass_index):
-            return _said(cells[0], but=RIVALS) | {"pass_index": pass_index}
+            return _said(timed_as(cells[0]), but=RIVALS) | {"pass_index": pass_index}
         case Cell():
             return {"head": task.name}
         case Spare(minutes):
@@ -103,8 +103,8 @@ def label(task: Task) -> str:
 def weight(task: Task, plan: Plan) -> float:
     """Rough seconds of `task` on a small CPU: how much of the time left it stands for."""
     match task:
-        case Block():
-            return sum(weight(visit, plan) for visit in task.visits)
+        case Block(_, pass_index):
+            return sum(weight(Visit(cell, pass_index), plan) for cell in task.timed)
         case Visit(cell):
             return 0.04 + 2e-10 * cell.classes * cell.batch * cell.features
         case Spare():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -26,11 +27,19 @@ class Account(NamedTuple):
         )
 
 
+NOTHING, UNKNOWN = Account(0, 0.0), Account(math.nan, math.nan)
+
+
+def sum_of(accounts: Iterable[Account]) -> Account:
+    """All of them together."""
+    return Account(*map(sum, zip(*accounts, strict=True)))
+
+
 if sys.platform == "win32":
 
     def account() -> Account:
         """The totals now."""
-        return Account(math.nan, math.nan)
+        return UNKNOWN
 
 else:
     from resource import RUSAGE_SELF, getrusage

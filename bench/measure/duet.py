@@ -15,15 +15,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Generic, NamedTuple, TypeVar
 
-from bench.machine.accounting import Account
+from bench.machine.accounting import sum_of
 from bench.machine.clock import Timer
 from bench.measure.stopping import enough
 from bench.measure.stopwatch import Bounds
 from bench.measure.timing import (
     ClockError,
     Flush,
+    Slice,
     Timed,
     Timing,
     calibrate,
@@ -50,8 +52,6 @@ UNEVEN = 4
 ANCHORED = 8
 """Turns of a block that the anchor takes part in, about: few, as it is the same in all blocks."""
 
-NOTHING = Account(0, 0.0)
-
 Name = TypeVar("Name")
 Clock = Callable[[], float]
 
@@ -76,11 +76,13 @@ class Played(Generic[Name]):
 
     Attributes:
         timings: of each rival that could be timed.
+        laps: of each of these, of the laps of its call, if it has any.
         errors: why others could not.
         anchor_seconds: of the anchor, one per turn that it took part in.
     """
 
     timings: Mapping[Name, Timing]
+    laps: Mapping[Name, Sequence[Timing]]
     errors: Mapping[Name, Exception]
     anchor_seconds: Sequence[float]
 
@@ -122,34 +124,46 @@ class _Player:
     Attributes:
         timed: its call.
         calls: of a slice.
-        warmup_seconds: one per call.
+        warmup: single calls.
         slice_seconds: that a slice takes, with what has to be done before its calls.
+        slices: turn -> what was seen in it.
         samples: turn -> seconds of a call.
-        account: what the system did in all slices.
     """
 
     timed: Timed
     calls: int
-    warmup_seconds: Sequence[float]
+    warmup: Sequence[Slice]
     slice_seconds: float
+    slices: dict[int, Slice] = field(default_factory=dict)
     samples: dict[int, float] = field(default_factory=dict)
-    account: Account = NOTHING
 
     def take(self, turn: int, timer: Timer) -> None:
         """Take part in `turn`."""
-        seconds, account = play(self.timed, self.calls, timer)
-        if seconds <= 0:
-            raise ClockError(f"the clock went backwards: a round took {seconds:.3g} s")
-        self.samples[turn] = seconds / self.calls
-        self.account = self.account.plus(NOTHING, account)
+        seen = play(self.timed, self.calls, timer)
+        if seen.seconds <= 0 or any(lap.seconds < 0 for lap in seen.laps):
+            raise ClockError(f"the clock went backwards: a round took {seen.seconds:.3g} s")
+        self.slices[turn] = seen
+        self.samples[turn] = seen.seconds / self.calls
 
     @property
     def timing(self) -> Timing:
         """All that was seen of it."""
-        calls = self.calls * len(self.samples)
-        means = [None if math.isnan(total) else total / calls for total in self.account]
-        seconds, turns = list(self.samples.values()), list(self.samples)
-        return Timing(seconds, self.calls, self.warmup_seconds, turns, *means)
+        return self._timing(list(self.slices.values()), self.warmup)
+
+    @property
+    def laps(self) -> list[Timing]:
+        """All that was seen of each of its laps."""
+        slices = zip(*(one.laps for one in self.slices.values()), strict=True)
+        warmups = zip(*(one.laps for one in self.warmup), strict=True)
+        return list(map(self._timing, slices, warmups if self.warmup else repeat(())))
+
+    def _timing(self, slices: Sequence[Slice], warmup: Sequence[Slice]) -> Timing:
+        account = sum_of(one.account for one in slices)
+        calls = self.calls * len(slices)
+        means = [None if math.isnan(total) else total / calls for total in account]
+        seconds = [one.seconds / self.calls for one in slices]
+        warmup_seconds = [one.seconds for one in warmup]
+        return Timing(seconds, self.calls, warmup_seconds, list(self.slices), *means)
 
 
 def _ready(rival: Rival, bounds: Bounds, timer: Timer, now: Clock) -> _Player:
@@ -159,7 +173,8 @@ def _ready(rival: Rival, bounds: Bounds, timer: Timer, now: Clock) -> _Player:
         return _Player(timed, 1, [], known if timed.before is None else 2 * known)
     begin = now()
     warmup = warm_up(timed, timer, bounds.max_time)
-    spent, one_call = (now() - begin) / len(warmup), min(warmup[-2:])
+    spent = (now() - begin) / len(warmup)
+    one_call = min(one.seconds for one in warmup[-2:])
     if rival.flush is not None and one_call < rival.flush.below_seconds:
         timed = timed.after(rival.flush.call)
     elif one_call > least:
@@ -206,8 +221,13 @@ def measure(
                 errors[name] = error
         ready = [] if anchor is None or not players else [_ready(anchor, bounds, timer, now)]
         errors |= _take_turns(players, ready, bounds, timer, random.Random(str(seed)), now)
-    timings = {name: player.timing for name, player in players.items() if name not in errors}
-    return Played(timings, errors, [second for one in ready for second in one.samples.values()])
+    done = {name: player for name, player in players.items() if name not in errors}
+    return Played(
+        timings={name: player.timing for name, player in done.items()},
+        laps={name: player.laps for name, player in done.items()},
+        errors=errors,
+        anchor_seconds=[second for one in ready for second in one.samples.values()],
+    )
 
 
 def _take_turns(

@@ -47,8 +47,8 @@ class MemoryUse(NamedTuple):
 def measure(workload: Workload, phase: heads.Phase) -> MemoryUse:
     """Run `phase` once, as it runs in a training step, and read the allocator."""
     held = workload.held_bytes  # first: the optimizer's state is there before the phase, not of it
-    call, before = workload.prepare(phase)
-    peak = peak_bytes(call, workload.device, before or _nothing)
+    timed = workload.prepare(phase)
+    peak = peak_bytes(timed.call, workload.device, timed.before or _nothing)
     return MemoryUse(peak, *held)
 
 

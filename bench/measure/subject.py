@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from bench import peers
-from bench.cells import contest
+from bench.cells import contest, grouped
 from bench.measure import memory
 from bench.measure.workload import Workload, acquaint, why_not, why_unsuitable
 from reports.results import Cell
@@ -58,12 +58,13 @@ class Subjects:
             self._group, self._room = group, memory.HEADROOM * self._free_bytes(group.device)
         names = [rival.name for rival in rivals]
         together = sorted(rivals, key=lambda rival: names.index(rival.name))  # the A/A pair
-        parts = packed(together, list(map(needed, together)), self._room)
+        cells = grouped(together, lambda rival: rival.subject)
+        parts = packed(list(cells), list(map(needed, cells)), self._room)
         # What is built has its turn before it has to go.
-        parts.sort(key=lambda part: not any(cell.subject in self._built for cell in part))
+        parts.sort(key=lambda part: not any(subject in self._built for subject in part))
         for part in parts:
             self.forget(all_but=part)
-            yield part
+            yield [cell for subject in part for cell in cells[subject]]
 
     def discard(self, cell: Cell) -> None:
         """Free the subject of `cell`."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bench.machine.accounting import Account, account
+from bench.machine.accounting import NOTHING, UNKNOWN, Account, account, sum_of
 from bench.machine.clock import Timer
 
 Call = Callable[[], object]
@@ -27,10 +27,12 @@ class Timed(NamedTuple):
     Attributes:
         call: what the clock sees.
         before: what has to be done before each call, outside the clock; None if nothing has.
+        laps: what `call` does, in parts that get a time of their own; empty if it has none.
     """
 
     call: Call
     before: Call | None = None
+    laps: tuple[Call, ...] = ()
 
     def once(self) -> None:
         """Make the call, and before it what it needs."""
@@ -72,7 +74,8 @@ class Timing:
         iterations: calls per round.
         warmup_seconds: one per call before the clock counted.
         turns: of each round, in which turn of its block it was; empty without a block.
-        minor_faults: mean of the timed calls; None where it was not counted.
+        minor_faults: mean of the timed calls; None where it was not counted, as in laps of which a
+            round has several.
         system_seconds: likewise.
     """
 
@@ -95,33 +98,52 @@ class Slice(NamedTuple):
     Attributes:
         seconds: all of them together, without what was done before each.
         account: what the system did for them.
+        laps: the same of each lap by itself.
     """
 
     seconds: float
     account: Account
+    laps: tuple[Slice, ...] = ()
 
 
 def play(timed: Timed, calls: int, timer: Timer) -> Slice:
     """Make `calls` calls; under one clock where nothing has to be done between them."""
-    call, before = timed
-    total = Account(0, 0.0)
-    if before is None:
-        opened = account()
-        begin = timer()
-        for _ in range(calls):
-            call()
-        seconds = timer() - begin
-        return Slice(seconds, total.plus(opened, account()))
-    stretches = []
+    if timed.before is not None or timed.laps:
+        return _play_apart(timed, calls, timer)
+    opened = account()
+    begin = timer()
     for _ in range(calls):
-        before()
-        opened = account()
-        begin = timer()
-        call()
-        stretches.append((begin, timer()))
-        total = total.plus(opened, account())
+        timed.call()
+    seconds = timer() - begin
+    return Slice(seconds, NOTHING.plus(opened, account()))
+
+
+def _play_apart(timed: Timed, calls: int, timer: Timer) -> Slice:
+    """The same where each call, or each of its laps, is under a clock of its own."""
+    parts = timed.laps or (timed.call,)
+    stretches: list[list[tuple[Any, Any]]] = [[] for _ in parts]
+    # Asking takes as long as a short lap: not between those of a round that has many.
+    each = timed.before is not None or calls == 1
+    accounts = [NOTHING] * len(parts)
+    opened = account()
+    for _ in range(calls):
+        if timed.before is not None:
+            timed.before()
+        for index, part in enumerate(parts):
+            if each:
+                opened = account()
+            begin = timer()
+            part()
+            stretches[index].append((begin, timer()))
+            if each:
+                accounts[index] = accounts[index].plus(opened, account())
+    whole = sum_of(accounts) if each else NOTHING.plus(opened, account())
     # Of moments on a GPU, a difference has to be waited for: not between the calls.
-    return Slice(sum(end - begin for begin, end in stretches), total)
+    seconds = [sum(end - begin for begin, end in one) for one in stretches]
+    if not timed.laps:
+        return Slice(seconds[0], whole)
+    known = accounts if each else [UNKNOWN] * len(parts)
+    return Slice(sum(seconds), whole, tuple(map(Slice, seconds, known)))
 
 
 def calibrate(timed: Timed, timer: Timer, least_seconds: float) -> int:
@@ -139,11 +161,12 @@ def calibrate(timed: Timed, timer: Timer, least_seconds: float) -> int:
         calls = math.ceil(calls * least_seconds / seconds) if telling else 10 * calls
 
 
-def warm_up(timed: Timed, timer: Timer, budget: float) -> list[float]:
-    """Call until two successive durations agree or the budget is spent: seconds of each call."""
-    durations: list[float] = []
+def warm_up(timed: Timed, timer: Timer, budget: float) -> list[Slice]:
+    """Call until two successive durations agree or the budget is spent: every call."""
+    calls: list[Slice] = []
     while True:
-        durations.append(play(timed, 1, timer).seconds)
+        calls.append(play(timed, 1, timer))
+        durations = [one.seconds for one in calls]
         settled = len(durations) > 1 and math.isclose(*durations[-2:], rel_tol=WARM)
         if settled or sum(durations) > budget:
-            return durations
+            return calls

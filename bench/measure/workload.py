@@ -24,6 +24,10 @@ TARGET_BATCHES = 64
 """Drawn in advance. With one alone, a head that reads only its targets' rows would find them in the
 cache at every step, as no training does."""
 
+LAPS: tuple[Phase, ...] = ("forward", "backward", "step")
+"""Phases that are timed within the training step that they are parts of: by itself, each of them
+would find in the caches what it left there the last time, and a backward would need a graph."""
+
 _PLANTED: dict[tuple[Cell, int], planting.Planted] = {}
 """Cell, with its state but without its batch, and seed -> what was planted; some 64 KiB each."""
 
@@ -93,6 +97,14 @@ class Workload:
         self.backward(self.loss())
         self.optimizer.step()
 
+    def _forward(self) -> None:
+        """Forward, by itself."""
+        self._losses.append(self.loss())
+
+    def _backward(self) -> None:
+        """From the last of the losses that are there."""
+        self.backward(self._losses.pop())
+
     @torch.no_grad()
     def predict(self, seen: Tensor | None = None) -> None:
         """The most probable class of each sample, of those that were `planted` if there are any."""
@@ -135,7 +147,10 @@ class Workload:
         self.input.grad = None
 
     def rival(self, phase: Phase, known_seconds: float = 0.0, state: State = "untrained") -> Rival:
-        """What competes in `phase`; a call of an earlier pass, if any, took `known_seconds`."""
+        """What competes in `phase`; a call of an earlier pass, if any, took `known_seconds`.
+
+        The laps of a training step are the phases `LAPS`.
+        """
         cuda = self.device.type == "cuda"
         flush = l2.of_current_device().flush(self.working_set(phase)) if cuda else None
         return Rival(self.prepare(phase, state), flush, known_seconds)
@@ -185,17 +200,14 @@ class Workload:
                 return Timed(self.loss)
             case "backward":
                 # A graph is used up, as in training: one that is kept is walked faster.
-                return Timed(
-                    lambda: self.backward(self._losses.pop()),
-                    before=lambda: self._losses.append(self.loss()),
-                )
+                return Timed(self._backward, before=self._forward)
             case "step":
                 # A large head's gradients are not made again where they are there already.
                 if all(p.grad is None for p in self.parameters):
                     self.backward(self.loss())
                 return Timed(self.optimizer.step)
             case "train":
-                return Timed(self.train)
+                return Timed(self.train, laps=(self._forward, self._backward, self.optimizer.step))
             case "predict":
                 planted = self.planted(state)
                 seen = planted.batch(self._cell.batch) if planted else None

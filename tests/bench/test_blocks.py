@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,6 +78,28 @@ def test_rivals_share_a_block_its_anchor_and_turns(session):
     assert all(one.minor_faults is not None and one.system_seconds is not None for one in times)
     assert [head for head, _ in watch.kept] == [cell.head for cell in found]
     assert [seconds for _, seconds in watch.kept] == [list(one.seconds) for one in times]
+
+
+def test_phases_are_laps_of_the_step_that_they_are_parts_of(session):
+    phases = ("forward", "backward", "step", "train")
+    cells = tuple(replace(cell, phase=phase) for cell in RIVALS for phase in phases)
+    watch = Watch()
+    blocks.measure(session, watch, Block(cells, 0))
+    found = {cell: entry.figures for cell, entry in lines(session).items()}
+    assert found.keys() == set(cells)
+    assert len(watch.kept) == len(cells)
+    for rival in RIVALS:
+        parts, whole = [found[replace(rival, phase=p)] for p in phases[:3]], found[rival]
+        assert np.sum([one.seconds for one in parts], axis=0) == pytest.approx(whole.seconds)
+        assert {(one.block, one.turns) for one in parts} == {(whole.block, whole.turns)}
+        counted = [one.multiply_adds for one in parts]
+        assert sum(counted) == whole.multiply_adds > max(counted)
+
+
+def test_a_phase_may_be_wanted_without_its_step(session):
+    cell = replace(CELL, phase="backward")
+    blocks.measure(session, Watch(), Block((cell,), 0))
+    assert lines(session).keys() == {cell}
 
 
 def test_blocks_have_names_of_their_own(session):

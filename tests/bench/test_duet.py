@@ -96,6 +96,24 @@ def test_calls_of_a_turn_are_next_to_each_other_in_random_order():
     assert len(set(rounds)) == 6
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1e-4, 0.1])
+def test_laps_have_rounds_of_the_same_turns_and_add_up(unit):
+    machine = Machine()
+    laps = [machine.rival("lap", share * unit).timed.call for share in (1, 2, 4)]
+    both = {
+        "laps": Rival(Timed(lambda: [lap() for lap in laps], laps=tuple(laps))),
+        "whole": machine.rival("whole", 7 * unit),
+    }
+    played = play(machine, both)
+    whole, of_laps = played.timings["laps"], played.laps["laps"]
+    for lap, share in zip(of_laps, (1, 2, 4), strict=True):
+        assert lap.seconds == pytest.approx([share * unit] * len(whole.turns), rel=2e-3)
+        assert (lap.turns, lap.iterations) == (whole.turns, whole.iterations)
+        assert len(lap.warmup_seconds) == len(whole.warmup_seconds) > 0
+    assert whole.seconds == pytest.approx(played.timings["whole"].seconds, rel=2e-3)
+    assert played.laps["whole"] == []
+
+
 def test_the_order_follows_from_the_seed():
     played = []
     for seed in (1, 1, 2):

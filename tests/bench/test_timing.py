@@ -1,8 +1,10 @@
 """Timing on a clock that the test winds by hand: exact, and independent of the machine."""
 
+import math
 import mmap
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -36,13 +38,15 @@ class Clock:
 def test_warm_up_ends_when_two_calls_agree():
     clock = Clock()
     call = clock.spend(1.0, 0.5, 0.3, 0.29, 0.01)
-    assert timing.warm_up(Timed(call), clock, budget=100) == pytest.approx([1.0, 0.5, 0.3, 0.29])
+    seconds = [one.seconds for one in timing.warm_up(Timed(call), clock, budget=100)]
+    assert seconds == pytest.approx([1.0, 0.5, 0.3, 0.29])
 
 
 def test_warm_up_ends_when_the_budget_is_spent():
     clock = Clock()
     call = clock.spend(*(2.0**-k for k in range(20)))
-    assert sum(timing.warm_up(Timed(call), clock, budget=1.6)) == pytest.approx(1.75)
+    calls = timing.warm_up(Timed(call), clock, budget=1.6)
+    assert sum(one.seconds for one in calls) == pytest.approx(1.75)
 
 
 @pytest.mark.parametrize("duration", [1e-6, 20e-6, 0.4e-3, 3e-3])
@@ -75,21 +79,48 @@ def test_calls_with_nothing_between_them_are_under_one_clock():
     assert clock.now - read == pytest.approx(0.1 + 2e-9)
 
 
+@pytest.mark.parametrize("calls", [1, 4])
+def test_laps_add_up_to_the_call_that_they_are_parts_of(calls):
+    clock = Clock()
+    laps = tuple(clock.spend(seconds) for seconds in (1e-4, 2e-4, 4e-4))
+    played = timing.play(Timed(lambda: None, laps=laps), calls, clock)
+    seconds = [lap.seconds for lap in played.laps]
+    assert seconds == pytest.approx([calls * 1e-4, calls * 2e-4, calls * 4e-4], rel=1e-3)
+    assert sum(seconds) == played.seconds
+    assert [lap.count for lap in laps] == [calls] * 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not count them")
+def test_pages_are_counted_in_the_lap_that_touches_them():
+    def faults(calls):
+        timed = Timed(lambda: None, laps=(lambda: None, lambda: touch(200)))
+        played = timing.play(timed, calls, time.perf_counter)
+        return [one.account.minor_faults for one in (*played.laps, played)]
+
+    idle, touching, both = faults(calls=1)
+    assert touching == pytest.approx(200, rel=0.2)
+    assert idle < 50
+    assert both == idle + touching
+    *laps, both = faults(calls=3)
+    assert both == pytest.approx(600, rel=0.2)
+    assert all(math.isnan(lap) for lap in laps)
+
+
+def touch(pages):
+    with mmap.mmap(-1, pages * mmap.PAGESIZE) as fresh:
+        for index in range(pages):
+            fresh[index * mmap.PAGESIZE] = 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not count them")
 def test_pages_are_counted_in_the_call_and_not_before_it():
-    page, pages = mmap.PAGESIZE, 200
-
-    def touch():
-        with mmap.mmap(-1, pages * page) as fresh:
-            for index in range(pages):
-                fresh[index * page] = 1
-
     def faults(timed):
         return timing.play(timed, 5, time.perf_counter).account.minor_faults / 5
 
-    assert faults(Timed(touch)) == pytest.approx(pages, rel=0.2)
-    assert faults(Timed(touch, before=touch)) == pytest.approx(pages, rel=0.2)
-    assert faults(Timed(lambda: None, before=touch)) < pages / 4
+    some = partial(touch, 200)
+    assert faults(Timed(some)) == pytest.approx(200, rel=0.2)
+    assert faults(Timed(some, before=some)) == pytest.approx(200, rel=0.2)
+    assert faults(Timed(lambda: None, before=some)) < 50
 
 
 def test_the_harness_own_time_is_what_two_readings_of_the_clock_take():

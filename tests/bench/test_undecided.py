@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.bench_undecided import near_a_crossover
+from bench.bench_undecided import fought, near_a_crossover
 from bench.undecided import ALIKE, Duel, duel, next_contest, paired
 from reports.results import Cell, Time
 
@@ -97,3 +98,38 @@ def test_a_crossover_is_between_neighbours_of_which_another_is_the_fastest():
     duels = {s: Duel(b, 0.1, 0.1, 3) for s, b in zip(sizes, best, strict=True)}
     duels[replace(cell, batch=32, classes=64)] = Duel("gumbel", 0.1, 0.1, 3)
     assert near_a_crossover(duels) == {sizes[1], sizes[2]}
+
+
+def session_of(**levels):
+    """Three passes of each phase of two heads, whose second one takes so many times as long."""
+    times = {}
+    for phase, level in levels.items():
+        cell = Cell("isolated", "softmax", phase, 64, 128, 128)
+        times[cell] = passes(1.0, 1.0, 1.0)
+        times[replace(cell, head="gumbel")] = passes(*level)
+    return SimpleNamespace(times=times)
+
+
+def test_training_is_undecided_where_its_whole_step_is():
+    open_, closed = (1.3, 1.0, 1.2), (1.3, 1.31, 1.29)
+    session = session_of(forward=open_, train=closed)
+    assert fought(session, list(session.times)).decided
+    session = session_of(forward=closed, train=open_)
+    assert not fought(session, list(session.times)).decided
+    session = session_of(forward=open_)
+    assert not fought(session, list(session.times)).decided
+
+
+def test_what_holds_for_any_labels_competes_under_all():
+    cell = Cell("isolated", "softmax", "train", 64, 128, 128)
+    any_labels = {i: replace(one, any_labels=True) for i, one in passes(1.0, 1.0, 1.0).items()}
+    tree = replace(cell, head="hierarchical")
+    times = {
+        cell: any_labels,
+        tree: passes(1.3, 1.31, 1.29),
+        replace(tree, labels="zipf:1"): passes(1.0, 1.3, 1.2),
+    }
+    found = fought(SimpleNamespace(times=times), list(times))
+    assert not found.decided
+    del times[replace(tree, labels="zipf:1")]
+    assert fought(SimpleNamespace(times=times), list(times)).decided

@@ -52,7 +52,7 @@ def gradients(workload):
 
 def test_backward_takes_a_fresh_graph_of_other_targets_each_time():
     workload = Workload(Cell("isolated", "softmax", "backward", classes=50, batch=4, features=16))
-    call, forward = workload.prepare("backward")
+    call, forward, _ = workload.prepare("backward")
     seen = []
     for _ in range(3):
         forward()
@@ -84,7 +84,7 @@ def test_the_same_cell_is_built_the_same_way_twice():
 
 def test_each_forward_sees_other_targets():
     workload = Workload(Cell("isolated", "softmax", "forward", classes=1000, batch=4, features=8))
-    forward, _ = workload.prepare("forward")
+    forward = workload.prepare("forward").call
     losses = {float(forward()) for _ in workload.targets}
     assert len(losses) == len(workload.targets)
 
