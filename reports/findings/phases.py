@@ -1,10 +1,10 @@
-"""Whether the phases, timed one by one, add up to the training step that they are parts of."""
+"""Whether the phases add up to the training step that they are parts of."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,8 +18,8 @@ from reports.stats.estimates import Interval
 PARTS = ("forward", "backward", "step")
 
 MARGIN = 0.10
-"""Parts that add up within this share of the whole are taken for it: each of them is timed in a
-loop of its own, and finds in the caches what the whole step does not."""
+"""Parts that add up within this share of the whole are taken for it: in runs of older versions each
+was timed in a loop of its own, and found in the caches what the whole step does not."""
 
 Reading = Literal["adds up", "does not add up", "undecided"]
 
@@ -63,7 +63,12 @@ def sums(findings: Findings) -> tuple[Sum, ...]:
 
 
 def _share(parts: Sequence[Cell], whole: Cell, findings: Findings) -> Interval:
-    """The ratio of the sum to the whole, pass by pass: passes of all have the same weather."""
+    """The ratio of the sum to the whole: turn by turn where they were laps of it, else by pass."""
+    turns = whole.blocks, whole.turns
+    if any(whole.blocks) and all((part.blocks, part.turns) == turns for part in parts):
+        laps = zip(*(part.samples for part in parts), strict=True)
+        sums = tuple(np.sum(rounds, axis=0) for rounds in laps)
+        return findings.known.ratio(replace(whole, samples=sums), whole)
     together = [
         np.array([sum(float(np.median(taken)) for taken in passes)])
         for passes in zip(*(part.samples for part in parts), strict=False)
@@ -78,7 +83,7 @@ def said(found: Sequence[Sum]) -> str:
         return ""
     worst = max(apart, key=lambda one: abs(np.log(one.share.estimate)))
     return (
-        "forward, backward and step, each timed alone, add up to "
+        "forward, backward and step add up to "
         f"{units.times_interval(worst.share)} times the training step of {worst.head} at "
         f"{worst.classes:,} classes, batch {worst.batch}, and are off by more than {MARGIN:.0%} "
         f"in {len(apart)} of {len(found)} cells: believe the training "

@@ -162,6 +162,22 @@ def test_phases_that_add_up_need_no_notice(tmp_path: Path) -> None:
     assert phases.summary(sums).endswith("within 10% in 32 of 32 cells")
 
 
+def laps(head: str, n: int, index: int) -> Iterable[dict[str, Any]]:
+    """A pass of a training step and its phases, on a machine whose calls take anything."""
+    draw = np.random.default_rng(n + index)
+    parts = {phase: draw.lognormal(-8, 2, 6) for phase in phases.PARTS}
+    place = {"block": f"1.{index}{n}", "turns": [*range(6)]}
+    for phase, seconds in (*parts.items(), ("train", sum(parts.values()))):
+        yield timed(cell(head, phase, n, 128), index, seconds) | place
+
+
+def test_laps_of_a_step_add_up_on_the_noisiest_machine(tmp_path: Path) -> None:
+    made = [line for n in CLASSES for index in range(3) for line in laps("softmax", n, index)]
+    sums = phases.sums(find(load(write_run(tmp_path / "run", made, trainings=[]))))
+    assert len(sums) == len(CLASSES)
+    assert {one.reading for one in sums} == {"adds up"}
+
+
 def test_a_backward_that_is_not_that_of_training_is_found_out(tmp_path: Path) -> None:
     slow = {"hierarchical": lambda n: 1.8 * MICROSECONDS["hierarchical"](n)}
     others = [
