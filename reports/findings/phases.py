@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -63,12 +63,12 @@ def sums(findings: Findings) -> tuple[Sum, ...]:
 
 
 def _share(parts: Sequence[Cell], whole: Cell, findings: Findings) -> Interval:
-    """The ratio of the sum to the whole: turn by turn where they were laps of it, else by pass."""
+    """The ratio of the sum to the whole, by pass; of laps, which are exact, its range over turns."""
     turns = whole.blocks, whole.turns
     if any(whole.blocks) and all((part.blocks, part.turns) == turns for part in parts):
-        laps = zip(*(part.samples for part in parts), strict=True)
-        sums = tuple(np.sum(rounds, axis=0) for rounds in laps)
-        return findings.known.ratio(replace(whole, samples=sums), whole)
+        laps = sum(np.concatenate(part.samples) for part in parts)
+        shares = laps / np.concatenate(whole.samples)
+        return Interval(float(shares.min()), float(np.median(shares)), float(shares.max()))
     together = [
         np.array([sum(float(np.median(taken)) for taken in passes)])
         for passes in zip(*(part.samples for part in parts), strict=False)
