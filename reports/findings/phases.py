@@ -63,7 +63,7 @@ def sums(findings: Findings) -> tuple[Sum, ...]:
 
 
 def _share(parts: Sequence[Cell], whole: Cell, findings: Findings) -> Interval:
-    """The ratio of the sum to the whole, by pass; of laps, which are exact, its range over turns."""
+    """The ratio of the sum to the whole, by pass; of laps of it, its range over turns."""
     turns = whole.blocks, whole.turns
     if any(whole.blocks) and all((part.blocks, part.turns) == turns for part in parts):
         laps = sum(np.concatenate(part.samples) for part in parts)
