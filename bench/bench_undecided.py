@@ -64,6 +64,7 @@ def fought(session: Session, cells: list[Cell]) -> Duel | None:
         cell: session.times[cell]
         for cell in cells
         if cell.phase in asked and cell.replica == 0 and not too_short(session.times[cell])
+        if not same_as(session.times[cell]) & {one.head for one in cells}
     }
     duels = [
         duel({cell.name: found for cell, found in known.items() if answers(cell, found, question)})
@@ -74,6 +75,11 @@ def fought(session: Session, cells: list[Cell]) -> Duel | None:
         key=lambda one: (one.decided, one.passes_needed),
         default=None,
     )
+
+
+def same_as(found: Mapping[int, Time]) -> set[str]:
+    """The head that the time is the same as, whatever noise says; none if it is its own."""
+    return {one.same_as for one in found.values()} - {""}
 
 
 def answers(cell: Cell, found: Mapping[int, Time], question: Cell) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import pytest
 
+import heads
 from bench import interrupts
 from bench.cells import Block, Visit, grouped, timed_as
 from bench.items import identity
@@ -92,6 +93,7 @@ def _measure_together(
     with session.logbook.watching() as stretch:
         played = duet.measure(rivals, bounds, timer, f"{session.plan.seed} {block}", anchor)
         stretch.inside_seconds = sum(one.inside_seconds for one in played.timings.values())
+    names = heads.names()
     for cell in cells:
         visit, timed = Visit(cell, pass_index), timed_as(cell)
         with _noted(problems), session.outcome("time", visit) as figures:
@@ -119,6 +121,7 @@ def _measure_together(
                 "bytes": cost and cost.bytes,
                 "others_busy": others_busy,
                 "any_labels": not depends_on_labels(cell, cell.phase),
+                "same_as": heads.same_as(cell.head, cell.phase) if cell.head in names else "",
             }
             stopwatch.keep(identity(visit), timing)
 

@@ -123,10 +123,21 @@ def depends_on_labels(name: str, phase: Phase) -> bool:
 
     For `predict`, that is on which classes are predicted. See `Head.label_phases`.
     """
-    head = _HEADS[name]
-    kind = head if isinstance(head, type) and issubclass(head, Head) else TreeHead
-    phases = kind.label_phases
+    phases = _kind(name).label_phases
     return bool(phases - {"predict"}) if phase == "train" else phase in phases
+
+
+def same_as(name: str, phase: Phase) -> str:
+    """The head whose work in `phase` is that of the head called `name`; empty if it has its own.
+
+    See `Head.predicts_as`.
+    """
+    return _kind(name).predicts_as if phase == "predict" else ""
+
+
+def _kind(name: str) -> type[Head]:
+    head = _HEADS[name]
+    return head if isinstance(head, type) and issubclass(head, Head) else TreeHead
 
 
 def _parameters(name: str) -> dict[str, inspect.Parameter]:

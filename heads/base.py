@@ -77,6 +77,8 @@ class Head(nn.Module, ABC):
         label_phases: those of forward, backward, step and predict in which the head's work, down to
             the rows that it reads, may depend on which classes occur among the targets, or are
             predicted. All of them, unless a head knows better.
+        predicts_as: the head whose `predict` is this one's, by the same code on the same weights;
+            empty for one that has its own.
         shares: of the classes among the targets, (num_classes,), float64 on the CPU, for `cost`;
             None where nobody has said: see `expect`.
 
@@ -89,6 +91,7 @@ class Head(nn.Module, ABC):
 
     learning_rate: float | None = None
     label_phases: ClassVar[frozenset[Phase]] = frozenset({"forward", "backward", "step", "predict"})
+    predicts_as: ClassVar[str] = ""
     shares: Tensor | None = None
 
     def __init__(self, in_features: int, num_classes: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -105,6 +105,8 @@ class Gumbel(Softmax):
     Cost: as `Softmax`, but that N n log-probabilities are kept for each of the draws; the noise
     needs no multiply-add and is forgotten at once.
     """
+
+    predicts_as: ClassVar[str] = "softmax"
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class Sampled(RowSparse, Softmax):
     """
 
     label_phases: ClassVar[frozenset[Phase]] = frozenset({"forward", "backward", "step"})
+    predicts_as: ClassVar[str] = "softmax"
 
     def __init__(
         self,

@@ -23,7 +23,8 @@ class Fastest:
 
     Attributes:
         head: the one with the smallest median.
-        equals: heads that differ from it by no more than `paired.EQUAL`, closest first.
+        equals: heads that differ from it by no more than `paired.EQUAL`, closest first, and those
+            whose time is that of one of these because their code is.
         rivals: heads that noise does not allow to call slower or equal, closest first.
         lead: how many times as long the runner-up takes; None where one head was measured.
     """
@@ -72,17 +73,21 @@ def rank(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _fastest(group: Sequence[Cell], known: Known, floors: Sequence[LocalFloor]) -> Fastest:
+    there = {cell.head for cell in group}
+    copies = [cell for cell in group if cell.same_as in there]
+    group = [cell for cell in group if cell.same_as not in there]
     place, others = paired.standing(group, known, partial(paired.margin, floors))
     best = group[place]
 
     def heads(*changes: Change) -> tuple[str, ...]:
         return tuple(group[other.place].head for other in others if other.change in changes)
 
+    equals = heads("same")
     return Fastest(
         classes=best.classes,
         batch=best.batch,
         head=best.head,
-        equals=heads("same"),
+        equals=(*equals, *(one.head for one in copies if one.same_as in (best.head, *equals))),
         rivals=heads(*paired.OPEN),
         lead=others[0].ratio if others else None,
     )

@@ -27,7 +27,7 @@ part. Of a run with more, so many are judged, and the page says so."""
 
 TIMES = (
     *("seconds", "multiply_adds", "bytes"),
-    *("pass", "block", "turns", "anchor_seconds", "minor_faults", "system_seconds"),
+    *("pass", "block", "turns", "anchor_seconds", "minor_faults", "system_seconds", "same_as"),
 )
 """What is joined of a time, pass by pass."""
 
@@ -69,6 +69,7 @@ class Cell(results.Cell):
             empty where not every pass has them.
         minor_faults: pages that a call had to be given anew, the mean over passes; None if unknown.
         system_seconds: of a call, spent in the operating system; None likewise.
+        same_as: the head whose calls of this phase are the very same code; empty if it has its own.
     """
 
     samples: tuple[np.ndarray, ...] = ()
@@ -83,6 +84,7 @@ class Cell(results.Cell):
     anchors: tuple[tuple[float, ...], ...] = ()
     minor_faults: float | None = None
     system_seconds: float | None = None
+    same_as: str = ""
 
     @property
     def rounds(self) -> int:
@@ -124,7 +126,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     times = run.times.sort_values("pass", kind="stable")
     for place, rows in by_cell(times, *TIMES, "session").items():
         samples, work, moved, passes, blocks, turns, anchors, *others = zip(*rows, strict=True)
-        faults, system, sessions = others
+        faults, system, same_as, sessions = others
         cells[place] = replace(
             _empty(place),
             samples=samples,
@@ -138,6 +140,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             anchors=anchors if all(anchors) else (),
             minor_faults=_mean(faults),
             system_seconds=_mean(system),
+            same_as=same_as[-1],
         )
     for place, rows in by_cell(run.memory, *MEMORY, "session").items():
         *figures, sessions = zip(*rows, strict=True)

@@ -76,6 +76,8 @@ class Time(Record):
             that its work could depend on.
         any_labels: whether the head's work in this phase is the same whatever the labels and the
             state, so that its figures hold for all.
+        same_as: the head whose calls of this phase are the very same code on weights of the same
+            sizes, so that their times differ by noise alone; empty for one that has its own.
         anchor_seconds: of a call of the one cell that all blocks share, in the order of the turns
             of this block that it took part in; empty without one.
 
@@ -99,6 +101,7 @@ class Time(Record):
         default=None, metadata=checked(optional, one, Planted, later=True)
     )
     any_labels: bool = field(default=False, metadata=checked(flag, later=True))
+    same_as: str = field(default="", metadata=checked(name, 0, later=True))
     anchor_seconds: tuple[float, ...] = field(
         default=(), metadata=checked(each, number, later=True)
     )

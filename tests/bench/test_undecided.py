@@ -133,3 +133,17 @@ def test_what_holds_for_any_labels_competes_under_all():
     assert not found.decided
     del times[replace(tree, labels="zipf:1")]
     assert fought(SimpleNamespace(times=times), list(times)).decided
+
+
+def test_what_is_the_same_code_is_no_rival():
+    cell = Cell("isolated", "softmax", "predict", 64, 128, 128)
+    copy = {i: replace(one, same_as="softmax") for i, one in passes(1.0, 1.3, 1.2).items()}
+    tree = passes(1.3, 1.31, 1.29)
+    times = {
+        cell: passes(1.0, 1.0, 1.0),
+        replace(cell, head="gumbel"): copy,
+        replace(cell, head="hierarchical"): tree,
+    }
+    assert fought(SimpleNamespace(times=times), list(times)).decided
+    del times[cell]
+    assert not fought(SimpleNamespace(times=times), list(times)).decided

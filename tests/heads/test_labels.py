@@ -89,6 +89,22 @@ def test_training_depends_on_labels_if_any_of_its_parts_does(name: str) -> None:
     assert heads.depends_on_labels(name, "train") == any(parts)
 
 
+# Predictions by the same code
+
+
+@pytest.mark.parametrize("name", heads.names())
+def test_a_head_predicts_as_the_one_that_it_names(name: str) -> None:
+    if not (other := heads.same_as(name, "predict")):
+        pytest.skip("it has a prediction of its own")
+    assert not heads.same_as(name, "train")
+    assert work(name, SPREAD, "predict") == work(other, SPREAD, "predict")
+    one, twin = (heads.build(each, FEATURES, CLASSES).eval() for each in (name, other))
+    assert type(one).predict is type(twin).predict
+    twin.load_state_dict(one.state_dict(), strict=False)
+    features = torch.randn(BATCH, FEATURES)
+    assert torch.equal(one.predict(features), twin.predict(features))
+
+
 # Counted work
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,17 @@ def test_difference_within_the_noise_floor_is_not_decided() -> None:
     cells = [measured("slow", 3e-3), measured("a", 1e-3), measured("b", 1.04e-3)]
     (found,) = fastest(cells, Known(KNOWN), floor(0.10))
     assert found.rivals == ("b",)
+
+
+def test_what_is_the_same_code_is_equal_whatever_noise_says() -> None:
+    copy = replace(measured("gumbel", 1.2e-3), same_as="softmax")
+    cells = [measured("slow", 3e-3), measured("softmax", 1e-3), copy]
+    (found,) = fastest(cells, Known(KNOWN), floor(0.05))
+    assert (found.head, found.equals, found.rivals) == ("softmax", ("gumbel",), ())
+    assert found.lead is not None
+    assert found.lead.estimate == pytest.approx(3.0)
+    (alone,) = fastest([copy, measured("slow", 3e-3)], Known(KNOWN), floor(0.05))
+    assert (alone.head, alone.equals) == ("gumbel", ())
 
 
 def test_head_without_rivals_wins_without_a_lead() -> None:
