@@ -2,7 +2,7 @@
 
     python -m reports.summary [RUN ...] [--results FOLDER]
 
-prints it without a page.
+prints it without a page; of several runs it also says where their maps agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from reports import terminal, units
 from reports.arguments import Parser
-from reports.findings import answer, claims, phases, workloads
+from reports.findings import agreement, answer, claims, phases, workloads
 from reports.findings.findings import Findings, find
 from reports.findings.joined import Memory
 from reports.findings.notices import notices
@@ -169,13 +169,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results/")
     asked = parser.parse_args(arguments)
     status = 0
+    shown: list[Findings] = []
     for run in asked.runs or ["latest"]:
         try:
-            show(find(load(locate(run, asked.results))), None)
+            findings = find(load(locate(run, asked.results)))
+            show(findings, None)
+            shown.append(findings)
         except (ResultsError, OSError) as error:
             terminal.error(error)
             status = 2
+    if len(shown) > 1:
+        for line in _agreement(shown):
+            terminal.say(terminal.console(), line)
     return status
+
+
+def _agreement(runs: Sequence[Findings]) -> list[str]:
+    """Where the maps of several runs agree."""
+    found = {phase: agreement.squares(runs, phase) for phase in ("train", "predict")}
+    return [
+        f"map of the {answer.PHASE_NAMES[phase].lower()} {agreement.said(squares, len(runs))}"
+        for phase, squares in found.items()
+        if squares
+    ]
 
 
 if __name__ == "__main__":
