@@ -112,6 +112,10 @@ class Setting:
         state = self.state if cell.phase == "predict" else cell.state
         return replace(self, state=state) == _setting(cell) and cell.replica == 0
 
+    def holds_at_any_width(self, cell: Cell) -> bool:
+        """Whether it does but for the cell's number of features."""
+        return replace(self, features=cell.features).holds(cell)
+
 
 def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     """The run's cells that have a time or a memory figure: by scope, head, phase and size.

@@ -23,6 +23,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     rows = advise(laws, asked)
     return {
         "laws": laws,
+        "widths": [f"{width:,}" for width in law.widths],
         "holds": workloads.holds(findings.alone),
         "asked": asked,
         "rows": rows,
