@@ -27,7 +27,7 @@ part. Of a run with more, so many are judged, and the page says so."""
 
 TIMES = (
     *("seconds", "multiply_adds", "bytes"),
-    *("pass", "block", "turns", "anchor_seconds", "minor_faults", "system_seconds"),
+    *("pass", "block", "turns", "anchor_seconds", "minor_faults", "system_seconds", "iterations"),
 )
 """What is joined of a time, pass by pass."""
 
@@ -68,7 +68,8 @@ class Cell(results.Cell):
         anchors: of each pass, seconds in the same block of the one cell that all blocks share;
             empty where not every pass has them.
         minor_faults: pages that a call had to be given anew, the mean over passes; None if unknown.
-        system_seconds: of a call, spent in the operating system; None likewise.
+        system_seconds: CPU time of a call, all threads, in the operating system; None likewise.
+        calls: that were timed, over all rounds and passes.
     """
 
     samples: tuple[np.ndarray, ...] = ()
@@ -83,6 +84,7 @@ class Cell(results.Cell):
     anchors: tuple[tuple[float, ...], ...] = ()
     minor_faults: float | None = None
     system_seconds: float | None = None
+    calls: int = 0
 
     @property
     def rounds(self) -> int:
@@ -128,7 +130,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     times = run.times.sort_values("pass", kind="stable")
     for place, rows in by_cell(times, *TIMES, "session").items():
         samples, work, moved, passes, blocks, turns, anchors, *others = zip(*rows, strict=True)
-        faults, system, sessions = others
+        faults, system, iterations, sessions = others
         cells[place] = replace(
             _empty(place),
             samples=samples,
@@ -142,6 +144,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             anchors=anchors if all(anchors) else (),
             minor_faults=_mean(faults),
             system_seconds=_mean(system),
+            calls=sum(int(n) * len(one) for n, one in zip(iterations, samples, strict=True)),
         )
     for place, rows in by_cell(run.memory, *MEMORY, "session").items():
         *figures, sessions = zip(*rows, strict=True)
