@@ -109,9 +109,9 @@ def adviser(findings: Findings) -> Adviser:
         time = cost_model.fit({head: _timed(many) for head, many in own.items()})
         memory = cost_model.fit({head: _sized(many) for head, many in own.items()}, exact=True)
         phases[phase] = {head: Costs(law, memory.get(head)) for head, law in time.items()}
-        for head in cells:
+        for head, many in cells.items():
             if head not in own:
-                left_out[head] = "a peer"
+                left_out[head] = "a peer" if any(cell.seconds for cell in many) else "not timed"
             elif head not in time:
                 left_out[head] = f"fewer than {cost_model.LEAST_CLASSES} class counts"
     known = {head for costs in phases.values() for head in costs}

@@ -109,6 +109,16 @@ def test_what_is_not_counted_is_left_out_as_a_peer(tmp_path):
     assert known.left_out == {"adaptive": "a peer"}
 
 
+def test_what_has_memory_alone_is_left_out_as_not_timed(tmp_path):
+    lines = [
+        line
+        for line in made.journal(("softmax", "adaptive"))
+        if line["kind"] == "memory" or line["cell"]["head"] == "softmax"
+    ]
+    known = adviser(find(load(made.write_run(tmp_path / "run", lines))))
+    assert known.left_out == {"adaptive": "not timed"}
+
+
 @pytest.fixture(scope="module")
 def several(tmp_path_factory):
     lines = [*made.journal(), *made.wider((64, 512))]
