@@ -81,14 +81,20 @@ def check(old: Findings, new: Findings) -> list[Checked]:
         )
     known = adviser(old)
     place = ("head", "phase", "classes", "batch", "features")
-    seen = {tuple(getattr(cell, p) for p in place) for cell in old.cells if here.holds(cell)}
+    seen = {
+        tuple(getattr(cell, p) for p in place)
+        for cell in old.cells
+        if here.holds_at_any_width(cell)
+    }
     found = []
     for cell in new.cells:
         costs = known.phases.get(cell.phase, {}).get(cell.head)
         fresh = tuple(getattr(cell, p) for p in place) not in seen
-        if not there.holds(cell) or not fresh or costs is None:
-            continue
         size = (cell.classes, cell.batch, cell.features)
+        if not there.holds_at_any_width(cell) or not fresh or costs is None:
+            continue
+        if costs.time.refuses(*size):
+            continue
         beyond = bool(costs.time.extrapolates(*size))
         told = (cell.head, cell.phase)
         if cell.seconds:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import duets_simulation, terminal
+from reports import adviser_simulation, duets_simulation, terminal
 from reports.arguments import MOST_SEED, Parser, whole
 from reports.compare import THRESHOLD, Measured, compare
 from reports.families import (
@@ -499,6 +499,7 @@ def main() -> int:
     print(held_out(kept))
     print(crossovers(options.curves * 5, options.seed))
     print(duets_simulation.tables(max(1, options.curves // 10), options.seed, table))
+    print(adviser_simulation.tables(max(1, options.curves // 5), options.seed, table))
     return 0
 
 

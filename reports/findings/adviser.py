@@ -17,6 +17,9 @@ from reports.stats.estimates import Interval
 
 PHASES = ("train", "predict")
 
+CONSTANTS = ("knots", "reaches", "ranges", "farthest")
+"""Of `cost_model`, that the page computes with."""
+
 Fits = Literal["yes", "perhaps", "no"]
 
 FASTEST = 1e-9
@@ -59,8 +62,7 @@ class Adviser:
     def json(self) -> str:
         """Everything that the page needs to answer as `advise` does."""
         scales = {"seconds": units.SECONDS, "bytes": units.BYTES}
-        laws = {"knots": cost_model.KNOTS, "reach": cost_model.REACH}
-        laws["farthest"] = cost_model.FARTHEST
+        laws = {name: getattr(cost_model, name.upper()) for name in CONSTANTS}
         return json.dumps(laws | {"units": scales} | asdict(self))
 
 
@@ -93,21 +95,23 @@ class Row:
 
 
 def adviser(findings: Findings) -> Adviser:
-    """Fit a law to every head that the run measured alone."""
+    """Fit a law to every head that the run measured alone, at all of its widths."""
+    alone = findings.alone
     left_out: dict[str, str] = {}
     phases: dict[str, dict[str, Costs]] = {}
     for phase in PHASES:
         cells: dict[str, list[Cell]] = {}
-        for cell in findings.alone_at(phase):
-            cells.setdefault(cell.head, []).append(cell)
+        for cell in findings.cells:
+            if cell.phase == phase and alone is not None and alone.holds_at_any_width(cell):
+                cells.setdefault(cell.head, []).append(cell)
         cells = {head: _one_algorithm(findings, head, many) for head, many in cells.items()}
         own = {h: many for h, many in cells.items() if any(c.multiply_adds for c in many)}
         time = cost_model.fit({head: _timed(many) for head, many in own.items()})
         memory = cost_model.fit({head: _sized(many) for head, many in own.items()}, exact=True)
         phases[phase] = {head: Costs(law, memory.get(head)) for head, law in time.items()}
-        for head in cells:
+        for head, many in cells.items():
             if head not in own:
-                left_out[head] = "a peer"
+                left_out[head] = "a peer" if any(cell.seconds for cell in many) else "not timed"
             elif head not in time:
                 left_out[head] = f"fewer than {cost_model.LEAST_CLASSES} class counts"
     known = {head for costs in phases.values() for head in costs}

@@ -47,8 +47,8 @@ def by(run: Run, clock: Clock) -> Run:
     place = [*CELL, "pass"]
     seen = run.clocks[[*place, f"{clock}_seconds"]].rename(columns={f"{clock}_seconds": "seconds"})
     times = run.times.drop(columns="seconds").merge(seen, on=place)
-    # Whose turn it was is known of the loop alone.
-    times["block"] = ""
+    # Whose turn it was, and what the system did meanwhile, is known of the loop alone.
+    times["block"], times["system_seconds"] = "", np.nan
     times["turns"] = times["anchor_seconds"] = [()] * len(times)
     return replace(run, times=times[run.times.columns])
 

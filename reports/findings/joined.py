@@ -27,7 +27,8 @@ part. Of a run with more, so many are judged, and the page says so."""
 
 TIMES = (
     *("seconds", "multiply_adds", "bytes"),
-    *("pass", "block", "turns", "anchor_seconds", "minor_faults", "system_seconds", "same_as"),
+    *("pass", "block", "turns", "anchor_seconds", "minor_faults", "system_seconds", "iterations"),
+    "same_as",
 )
 """What is joined of a time, pass by pass."""
 
@@ -68,7 +69,8 @@ class Cell(results.Cell):
         anchors: of each pass, seconds in the same block of the one cell that all blocks share;
             empty where not every pass has them.
         minor_faults: pages that a call had to be given anew, the mean over passes; None if unknown.
-        system_seconds: of a call, spent in the operating system; None likewise.
+        system_seconds: CPU time of a call, all threads, in the operating system; None likewise.
+        calls: that were timed, over all rounds and passes.
         same_as: the head whose calls of this phase are the very same code; empty if it has its own.
     """
 
@@ -84,6 +86,7 @@ class Cell(results.Cell):
     anchors: tuple[tuple[float, ...], ...] = ()
     minor_faults: float | None = None
     system_seconds: float | None = None
+    calls: int = 0
     same_as: str = ""
 
     @property
@@ -114,6 +117,10 @@ class Setting:
         state = self.state if cell.phase == "predict" else cell.state
         return replace(self, state=state) == _setting(cell) and cell.replica == 0
 
+    def holds_at_any_width(self, cell: Cell) -> bool:
+        """Whether it does but for the cell's number of features."""
+        return replace(self, features=cell.features).holds(cell)
+
 
 def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     """The run's cells that have a time or a memory figure: by scope, head, phase and size.
@@ -126,7 +133,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     times = run.times.sort_values("pass", kind="stable")
     for place, rows in by_cell(times, *TIMES, "session").items():
         samples, work, moved, passes, blocks, turns, anchors, *others = zip(*rows, strict=True)
-        faults, system, same_as, sessions = others
+        faults, system, iterations, same_as, sessions = others
         cells[place] = replace(
             _empty(place),
             samples=samples,
@@ -140,6 +147,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             anchors=anchors if all(anchors) else (),
             minor_faults=_mean(faults),
             system_seconds=_mean(system),
+            calls=sum(int(n) * len(one) for n, one in zip(iterations, samples, strict=True)),
             same_as=same_as[-1],
         )
     for place, rows in by_cell(run.memory, *MEMORY, "session").items():

@@ -95,7 +95,7 @@ def crossover(
         return Crossover(None, f"none in range: ahead at every size{doubt}")
     if math.isinf(estimate):
         doubt = "" if math.isinf(low) else ", though not surely"
-        return Crossover(None, f"none in range: behind at {n.max():g}, the largest size{doubt}")
+        return Crossover(None, f"none in range: behind at {n.max():,.0f}, the largest size{doubt}")
     rounded = float(f"{estimate:.2g}")
     return Crossover(Interval(low, estimate, high), f"ahead from about {rounded:,.0f} on")
 

@@ -38,6 +38,13 @@ def test_bad_cutoffs_are_refused(cutoffs: list[int]) -> None:
         heads.build("adaptive", 8, 10, cutoffs=cutoffs)
 
 
+def test_counts_order_the_classes_and_leave_the_cutoffs() -> None:
+    counts = 1 / torch.arange(1, 1_001).flip(0)
+    head = heads.build("adaptive", 128, 1_000, class_counts=counts)
+    assert head.adaptive.cutoffs == [*default_cutoffs(128, 1_000), 1_000]
+    assert head.order.tolist() == list(range(999, -1, -1))
+
+
 def test_counts_rank_the_classes_for_the_caller() -> None:
     torch.manual_seed(0)
     counts = torch.rand(60)

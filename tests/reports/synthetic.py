@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ PHASES = {"forward": 0.35, "backward": 0.5, "step": 0.15, "train": 1.0, "predict
 HEADS = ("softmax", "gumbel", "hierarchical", "hierarchical-dense", "adaptive")
 TRAINED = ("softmax", "gumbel-normal", "hierarchical")
 CLASSES = (16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144)
+FEW_CLASSES = (256, 4_096, 65_536, 262_144)
 BATCHES = (32, 128)
 FEATURES = 128
 
@@ -70,7 +72,7 @@ def timed(where: dict[str, Any], pass_index: int, seconds: Iterable[float]) -> d
 
 
 def remembered(where: dict[str, Any], pass_index: int = 0) -> dict[str, Any]:
-    n, batch = where["classes"], where["batch"]
+    n, batch, features = where["classes"], where["batch"], where["features"]
     path = math.ceil(math.log2(n))
     sparse = where["head"] == "hierarchical"
     return {
@@ -79,9 +81,9 @@ def remembered(where: dict[str, Any], pass_index: int = 0) -> dict[str, Any]:
         "cell": where,
         "pass": pass_index,
         "written": "2026-01-01T00:00:00.000+00:00",
-        "peak_bytes": 4 * batch * (FEATURES * path if sparse else n + FEATURES),
-        "parameter_bytes": 4 * n * FEATURES,
-        "gradient_bytes": 4 * FEATURES * (batch * path if sparse else n),
+        "peak_bytes": 4 * batch * (features * path if sparse else n + features),
+        "parameter_bytes": 4 * n * features,
+        "gradient_bytes": 4 * features * (batch * path if sparse else n),
         "optimizer_bytes": 0,
     }
 
@@ -143,6 +145,30 @@ def journal(
                 noise = 1 + 0.02 * draw.standard_normal(rounds)
                 lines.append(timed(where, index, typical * noise))
     return lines
+
+
+def wider(
+    widths: Iterable[int], heads: Iterable[str] = HEADS, passes: int = 3, rounds: int = 6
+) -> list[dict[str, Any]]:
+    """Few sizes at other widths, at which half of a step is in proportion to the width."""
+    draw = np.random.default_rng(1)
+    lines = []
+    for index, features, head, phase, n in product(
+        range(passes), widths, heads, ("train", "predict"), FEW_CLASSES
+    ):
+        where = cell(head, phase, n, BATCHES[-1], features=features)
+        typical = 1e-6 * PHASES[phase] * curve(head, n, BATCHES[-1], features)
+        noise = 1 + 0.02 * draw.standard_normal(rounds)
+        lines.append(timed(where, index, typical * noise))
+        if index == 0:
+            lines.append(remembered(where))
+    return lines
+
+
+def curve(head: str, n: int, batch: int, features: int) -> float:
+    """`CURVES` at another width: of all but the overhead, half is in proportion to it."""
+    overhead = CURVES[head](1, 0)
+    return overhead + (CURVES[head](n, batch) - overhead) * (1 + features / FEATURES) / 2
 
 
 def training(

@@ -109,6 +109,41 @@ def test_what_is_not_counted_is_left_out_as_a_peer(tmp_path):
     assert known.left_out == {"adaptive": "a peer"}
 
 
+def test_what_has_memory_alone_is_left_out_as_not_timed(tmp_path):
+    lines = [
+        line
+        for line in made.journal(("softmax", "adaptive"))
+        if line["kind"] == "memory" or line["cell"]["head"] == "softmax"
+    ]
+    known = adviser(find(load(made.write_run(tmp_path / "run", lines))))
+    assert known.left_out == {"adaptive": "not timed"}
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    lines = [*made.journal(), *made.wider((64, 512))]
+    return made.write_run(tmp_path_factory.mktemp("widths") / "20260101-000000-widths", lines)
+
+
+def test_a_run_of_several_widths_predicts_between_them(known, several):
+    wide = adviser(find(load(several)))
+    for classes, features in ((3_000, 512), (150_000, 512), (30_000, 256)):
+        (rows, _), (unsure, _) = (ask(of, classes, features=features) for of in (wide, known))
+        assert {row.head for row in rows} == set(made.HEADS)
+        widths = {row.head: row.seconds.high / row.seconds.low for row in unsure}
+        for row in rows:
+            assert 1e-6 * made.curve(row.head, classes, 128, features) in row.seconds
+            assert row.extrapolated == ()
+            assert row.seconds.high / row.seconds.low < widths[row.head]
+
+
+def test_what_only_other_widths_measured_is_checked_too(several, synthetic):
+    old, new = (find(load(run)) for run in (synthetic, several))
+    found = command.check(old, new)
+    assert len(found) == 2 * 2 * len(made.HEADS) * 2 * len(made.FEW_CLASSES)
+    assert all(one.measured in one.predicted for one in found if one.quantity == "time")
+
+
 # --- the command -------------------------------------------------------------------------------
 
 

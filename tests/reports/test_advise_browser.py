@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from reports.findings.adviser import Question, advise, adviser, recommend
+from reports.findings.findings import Findings, find
+from reports.page import html
+from reports.results import load
 from tests.reports import test_browser
+from tests.reports.synthetic import journal, wider, write_run
 
 browser = test_browser.browser
 pytestmark = test_browser.pytestmark
@@ -47,6 +51,12 @@ def opened(browser, page, tmp_path_factory):
     return browser
 
 
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    folder = tmp_path_factory.mktemp("widths") / "run"
+    return find(load(write_run(folder, [*journal(), *wider((64, 512))])))
+
+
 def fill_in(opened: Any, asked: Question) -> Any:
     memory = "" if asked.memory is None else asked.memory / MIB
     return opened.execute_script(FILL_IN, asdict(asked) | {"memory": memory, "unit": str(MIB)})
@@ -54,6 +64,10 @@ def fill_in(opened: Any, asked: Question) -> Any:
 
 @pytest.mark.parametrize("asked", QUESTIONS, ids=str)
 def test_page_and_command_line_agree(opened, findings, asked):
+    assert_agree(opened, findings, asked)
+
+
+def assert_agree(opened: Any, findings: Findings, asked: Question) -> None:
     known = adviser(findings)
     rows = advise(known, asked)
     shown = fill_in(opened, asked)
@@ -81,3 +95,11 @@ def test_what_is_shown_first_is_the_answer_to_what_the_fields_say(opened, findin
     assert asked["said"] == untouched["said"]
     assert [row["cells"] for row in asked["rows"]] == [row["cells"] for row in untouched["rows"]]
     assert len(asked["rows"]) == len(adviser(findings).phases["train"])
+
+
+def test_they_agree_on_a_run_of_several_widths(browser, several, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(html.render(several), encoding="utf-8")
+    test_browser.show(browser, path.as_uri(), test_browser.DESKTOP, "light")
+    for asked in (*QUESTIONS, Question(30_000, 64, 200), Question(5_000, 128, 90, "predict")):
+        assert_agree(browser, several, asked)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reports import adviser_simulation
 from reports.stats import cost_model
 from reports.stats.cost_model import Sample
 
@@ -170,6 +171,61 @@ def test_at_another_width_products_and_plain_scores_are_both_possible(width):
     assert low in fitted
     assert high in fitted
     assert fitted.estimate == pytest.approx(math.sqrt(low * high), rel=1e-3)
+
+
+SEVERAL = (128, 64, 512, 2_048)
+
+
+@pytest.mark.parametrize("head", adviser_simulation.HEADS)
+def test_measured_widths_tell_what_grows_with_them(head):
+    cost, random = adviser_simulation.HEADS[head], np.random.default_rng(0)
+    measured = adviser_simulation.measured(cost, SEVERAL, random, noise=0.01)
+    several = cost_model.fit({"head": measured})["head"]
+    alone = [sample for sample in measured if sample.features == 128]
+    one = cost_model.fit({"head": alone})["head"]
+    for sample in measured:
+        size = (sample.classes, sample.batch, sample.features)
+        assert several.at(*size).estimate == pytest.approx(sample.value, rel=0.2)
+    for width in (90, 200, 1_000):
+        known, unknown = several.at(30_000, 128, width), one.at(30_000, 128, width)
+        assert cost(30_000, 128, width) in known
+        assert known.high / known.low < unknown.high / unknown.low
+
+
+def test_intervals_hold_fresh_measurements_at_every_width():
+    random = np.random.default_rng(0)
+    for widths, place, covered, _half_width in adviser_simulation.coverage(3, random):
+        # 95 % is promised, of 420 sizes that share three runs.
+        assert float(covered.rstrip("%")) >= 90, (widths, place)
+
+
+def test_a_width_between_two_is_not_extrapolated_and_far_outside_is_refused():
+    measured = adviser_simulation.measured(softmax, SEVERAL, np.random.default_rng(0))
+    fitted = cost_model.fit({"head": measured})["head"]
+    assert fitted.extrapolates(1_024, 128, 1_000) == ()
+    assert fitted.extrapolates(1_024, 128, 4_096) == ("features",)
+    assert fitted.refuses(1_024, 128, 16 * 2_048) == ""
+    assert "features more than 16 times outside" in fitted.refuses(1_024, 128, 17 * 2_048)
+    near, far = (fitted.at(1_024, 128, width) for width in (2_048, 16_384))
+    assert near.high / near.low < far.high / far.low
+
+
+def test_between_two_widths_of_which_none_could_be_left_out_much_is_possible():
+    measured = adviser_simulation.measured(softmax, (128, 2_048), np.random.default_rng(0))
+    between = cost_model.fit({"head": measured})["head"].at(10_000, 128, 512)
+    assert all(softmax(10_000, 128, width) in between for width in (300, 512, 900))
+
+
+def test_memory_at_other_widths_is_exact_where_they_were_measured():
+    def memory(n, batch, d):
+        return 4 * (2 * n * d + batch * n + batch * d)
+
+    measured = adviser_simulation.measured(memory, SEVERAL, np.random.default_rng(0), noise=0.0)
+    fitted = cost_model.fit({"head": measured}, exact=True)["head"]
+    for width in (32, 64, 300, 2_048):
+        at = fitted.at(10_000, 100, width)
+        assert at.estimate == pytest.approx(memory(10_000, 100, width), rel=0.02)
+        assert at.high / at.low < 1.2
 
 
 def test_three_class_counts_are_too_few():

@@ -78,7 +78,7 @@ def test_none_in_range_where_the_challenger_always_leads():
 def test_none_in_range_where_the_challenger_ends_behind():
     found = crossover(SIZES, exactly(SIZES), exactly(SIZES**1.1), EXACT)
     assert found.at is None
-    assert found.reason == "none in range: behind at 524288, the largest size"
+    assert found.reason == "none in range: behind at 524,288, the largest size"
 
 
 def test_a_lead_within_the_noise_is_not_called_sure():

@@ -26,44 +26,48 @@ for (const form of document.querySelectorAll("form[data-adviser]")) {
   const share = (value) => `${(100 * value).toFixed(1)}\u00a0%`;
 
   // The law, term by term as in reports/stats/cost_model.py.
-  const terms = (n, batch, d, row, score) => {
-    const path = Math.log2(n), weights = n * d, products = n * score;
-    return [1, batch * row, path, batch * row * path, weights, batch * products,
-      ...known.knots.flatMap((knot) =>
-        [Math.max(0, weights - knot), batch * Math.max(0, products - knot)])];
-  };
-  const sum = (law, n, batch, d, row, score) => {
-    const cost = terms(n, batch, d, row, score)
-      .reduce((total, term, i) => total + term * law.coefficients[i], 0);
-    const correction = law.sites.reduce((total, [x, y], i) => {
-      const far = Math.abs(Math.log2(n) - x) + Math.abs(Math.log2(batch) - y);
-      return total + law.corrections[i] * Math.exp(-far / known.reach);
-    }, 0);
-    return cost * Math.exp(correction);
+  const terms = (n, batch, d, usual) => {
+    const path = Math.log2(n), beyond = (size) => known.knots.map((knot) => Math.max(0, size - knot));
+    return [1, path, n * d, ...beyond(n * d), ...[usual, d].flatMap((width) =>
+      [width, width * path, n * width, ...beyond(n * width)].map((term) => batch * term))];
   };
   const octaves = (value, [low, high]) =>
     Math.max(0, Math.log2(low / value), Math.log2(value / high));
-  const at = (law, { classes, batch, features }) => {
-    const narrow = law.features, wide = features;
-    const widths = law.products ? [[narrow, narrow], [wide, wide]] : [[wide, narrow]];
-    const ends = widths.map(([row, score]) => sum(law, classes, batch, features, row, score));
-    const wider = law.products ? Math.abs(Math.log2(features / law.features)) : 0;
-    const miss = law.radius + law.growth[0] * (octaves(classes, law.classes) + wider)
-      + law.growth[1] * octaves(batch, law.batches);
+  const outside = (law, { classes, batch, features }) => {
+    const beyond = octaves(features, [law.widths[0], law.widths.at(-1)]);
+    const nearest = Math.min(...law.widths.map((width) => Math.abs(Math.log2(features / width))));
+    return [octaves(classes, law.classes), octaves(batch, law.batches), beyond,
+      beyond ? 0 : nearest];
+  };
+  const correction = (law, { classes, batch, features }) => {
+    const width = Math.min(Math.max(features, law.widths[0]), law.widths.at(-1));
+    const place = [classes, batch, width].map(Math.log2);
+    return law.sites.reduce((total, site, i) => {
+      const far = site.reduce((sum, x, axis) =>
+        sum + Math.abs(place[axis] - x) / known.reaches[axis], 0);
+      return total + law.corrections[i] * Math.exp(-far);
+    }, 0);
+  };
+  const at = (law, asked) => {
+    const columns = terms(asked.classes, asked.batch, asked.features, law.features);
+    const scale = Math.exp(correction(law, asked));
+    const ends = law.coefficients.map((each) =>
+      scale * columns.reduce((total, term, i) => total + term * each[i], 0));
+    const miss = outside(law, asked).reduce((total, far, axis) =>
+      total + law.growth[axis] * far, law.radius);
     return {
       low: Math.min(...ends) * Math.exp(-miss),
       estimate: Math.sqrt(ends[0] * ends.at(-1)),
       high: Math.max(...ends) * Math.exp(miss),
     };
   };
-  const refuses = (law, { classes, batch, features }) => {
+  const refuses = (law, asked) => {
     const [low, high] = law.batches;
-    if (low === high && batch !== low) {
+    if (low === high && asked.batch !== low) {
       return `only batch ${low} was measured, which cannot tell of another`;
     }
-    const far = { classes: octaves(classes, law.classes), batch: octaves(batch, law.batches),
-      features: Math.abs(Math.log2(features / law.features)) };
-    const [name] = Object.entries(far).find(([, beyond]) => beyond > known.farthest) ?? [];
+    const far = outside(law, asked);
+    const name = known.ranges.find((_, axis) => far[axis] > known.farthest);
     return name ? `${name} more than ${2 ** known.farthest} times outside what was measured` : "";
   };
   const refused = (asked) => {
@@ -74,11 +78,10 @@ for (const form of document.querySelectorAll("form[data-adviser]")) {
     }
     return [...reasons].map(([why, heads]) => `Not predicted: ${heads.join(", ")} (${why}).`);
   };
-  const extrapolated = (law, { classes, batch, features }) => [
-    octaves(classes, law.classes) > 0 && "classes",
-    octaves(batch, law.batches) > 0 && "batch",
-    features !== law.features && "features",
-  ].filter(Boolean);
+  const extrapolated = (law, asked) => {
+    const far = outside(law, asked);
+    return known.ranges.filter((_, axis) => far[axis] > 0);
+  };
 
   const fits = (memory, limit) => {
     if (limit === null) return "yes";

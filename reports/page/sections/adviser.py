@@ -19,10 +19,12 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
         return {}
     phase = next(iter(laws.phases))
     law = next(iter(laws.phases[phase].values())).time
-    asked = Question(law.classes[1], findings.batch, law.features, phase)
+    width = findings.alone.features if findings.alone else law.features
+    asked = Question(law.classes[1], findings.batch, width, phase)
     rows = advise(laws, asked)
     return {
         "laws": laws,
+        "widths": [f"{width:,}" for width in law.widths],
         "holds": workloads.holds(findings.alone),
         "asked": asked,
         "rows": rows,

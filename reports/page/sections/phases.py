@@ -22,6 +22,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
         "heads": list(dict.fromkeys(head for head, _ in usual)),
         "sizes": sorted({classes for _, classes in usual}),
         "faults": faults.shares(findings),
+        "telling": faults.TELLING,
         "heap": _heap(findings.run.facts.get("options")),
     }
 
