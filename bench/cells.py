@@ -15,7 +15,7 @@ from bench.measure import labels, per_core
 from heads.options import parse, spell
 from models import pipelines, variants
 from models.tinyvgg import TinyVGG
-from reports.results import PHASES, Cell, Phase
+from reports.results import MODES, PHASES, WHOLE, Cell, Mode, Phase
 from reports.results.cell import STATES, State
 from reports.results.fields import Record, checked, choice, count, each, flag, name, optional, text
 
@@ -37,6 +37,7 @@ AXES: Mapping[str, tuple[str, tuple[Phase, ...]]] = {
     "states": ("state", ("predict",)),
     "dtypes": ("dtype", ("train", "predict")),
     "optimizers": ("optimizer", ("step", "train")),
+    "modes": ("mode", WHOLE),
 }
 """Axes beside heads, classes and batches, each a field of `Sweep`: the cell's field that takes its
 values, and the phases in which values other than the first are measured."""
@@ -132,6 +133,7 @@ class Sweep(Record):
         states: of the model that predicts.
         dtypes: of the cells.
         optimizers: likewise.
+        modes: how calls are made.
         product: measure every combination of all axes instead.
         phases: of the isolated cells.
         trained: variants that are trained; a head's name is one.
@@ -168,6 +170,9 @@ class Sweep(Record):
     )
     dtypes: tuple[str, ...] = field(default=("float32",), metadata=checked(each, name, later=True))
     optimizers: tuple[str, ...] = field(default=("sgd",), metadata=checked(each, name, later=True))
+    modes: tuple[Mode, ...] = field(
+        default=("eager",), metadata=checked(each, choice, MODES, later=True)
+    )
     product: bool = field(default=False, metadata=checked(flag, later=True))
     phases: tuple[Phase, ...] = field(
         default=PHASES, metadata=checked(each, choice, PHASES, later=True)
@@ -313,6 +318,9 @@ def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
         there["labels"] = labels.name(there["labels"])
         return make(scope, head, phase, classes, batch, options=options, **there)
 
+    def there_is(phase: Phase, setting: Mapping[str, Any]) -> bool:
+        return phase in WHOLE or setting.get("mode", standard["mode"]) == "eager"
+
     sizes = list(product(sweep.classes, sweep.batches))
     inside = list(product(sweep.model_classes, sweep.batches))
     settings = [standard]
@@ -323,6 +331,7 @@ def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
         *(
             cell("isolated", head, phase, *size, **setting)
             for head, phase, size, setting in product(sweep.heads, sweep.phases, sizes, settings)
+            if there_is(phase, setting)
         ),
         *(
             cell("in-model", head, "train", *size, **setting)
@@ -333,7 +342,7 @@ def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
             for axis, (taken, phases) in AXES.items()
             for value in getattr(sweep, axis)[1:]
             for head, phase, classes in product(sweep.heads, phases, few(sweep.classes))
-            if phase in sweep.phases
+            if phase in sweep.phases and there_is(phase, {taken: value})
         ),
     ]
     twins = [
@@ -341,6 +350,7 @@ def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
         for one in (
             cell("isolated", sweep.a_a, phase, *size)
             for phase, size in product(sweep.phases, sizes)
+            if there_is(phase, standard)
         )
         if not is_heavy(one)
     ]

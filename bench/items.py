@@ -24,8 +24,11 @@ _RUNS_FOR: dict[Callable[..., None], tuple[str, Callable[[Todo], Sequence[Task]]
 OF_THE_RUN = ("device", "threads")
 """Fields of a cell that the run decides: no two items differ in these alone."""
 
-OPTIONAL = ("dtype", "pipeline", "options", "labels", "state", "optimizer")
+OPTIONAL = ("dtype", "pipeline", "options", "labels", "state", "optimizer", "mode")
 """Fields that are said only where they are not as usual."""
+
+COMPILE_SECONDS = 8.0
+"""That torch takes to compile a head, about, on two cores."""
 
 RIVALS = ("head", "replica", "options", "labels", "state")
 """Fields that tell rivals apart."""
@@ -106,7 +109,8 @@ def weight(task: Task, plan: Plan) -> float:
         case Block(_, pass_index):
             return sum(weight(Visit(cell, pass_index), plan) for cell in task.timed)
         case Visit(cell):
-            return 0.04 + 2e-10 * cell.classes * cell.batch * cell.features
+            compiling = COMPILE_SECONDS if cell.mode == "compile" else 0.0
+            return 0.04 + 2e-10 * cell.classes * cell.batch * cell.features + compiling
         case Spare():
             return 0.0
         case Cell():

@@ -25,7 +25,7 @@ from models.config import TrainingConfig
 from models.data import PER_CLASS, Dataset, load, root, stand_in
 from models.tinyvgg import TinyVGG
 from reports.arguments import MOST_SEED, number, several, shown, whole
-from reports.results import STATES, Cell
+from reports.results import MODES, STATES, Cell
 from reports.results import fields as check
 from reports.results.cell import LONGEST_OPTIONS
 from reports.results.fields import Record, checked
@@ -158,7 +158,7 @@ SWEEP = "default"
 
 OVERRIDES = (
     "heads", "classes", "batches", "model_classes", "features", "labels", "states", "dtypes",
-    "optimizers", "product", "passes",
+    "optimizers", "modes", "product", "passes",
     "trained", "epochs", "train_images", "seeds", "channels", "patience",
 )  # fmt: skip
 """Options that replace the field of the same name of the sweep."""
@@ -186,7 +186,7 @@ BENCHMARK: dict[str, Callable[[str], float]] = {
     "warmup_iterations": whole(0, 1_000_000),
 }
 """pytest-benchmark's own options that bound a measurement; it takes nan and inf for seconds."""
-FLAGS = {"trained": "train", "dtypes": "dtype", "optimizers": "optimizer"}
+FLAGS = {"trained": "train", "dtypes": "dtype", "optimizers": "optimizer", "modes": "mode"}
 """Of options whose flag is not their name."""
 
 
@@ -224,6 +224,7 @@ def add_to(parser: pytest.Parser) -> None:
         ("--states", STATES, "of the model that predicts"),
         ("--dtype", DTYPES, "of weights and features; tf32 on CUDA only"),
         ("--optimizer", OPTIMIZERS, "what makes the steps"),
+        ("--mode", MODES, "how calls are made: as written, replayed from CUDA graphs, compiled"),
     ):
         dest = {flag: name for name, flag in FLAGS.items()}.get(flag[2:], flag[2:])
         add(
@@ -250,8 +251,8 @@ def add_to(parser: pytest.Parser) -> None:
         "--product",
         action="store_true",
         default=None,
-        help="measure every combination of widths, labels, states, dtypes and optimizers; by "
-        "default, those beyond the first of each are measured by themselves, at a few sizes",
+        help="measure every combination of widths, labels, states, dtypes, optimizers and modes; "
+        "by default, those beyond the first of each are measured by themselves, at a few sizes",
     )
     for flag, low, high, text in (
         ("--passes", 1, 1_000, "times the whole grid is measured"),

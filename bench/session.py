@@ -18,7 +18,7 @@ from bench.display import Display
 from bench.items import Task, label, weight
 from bench.logbook import Logbook
 from bench.machine.clock import timer_of
-from bench.measure import memory
+from bench.measure import memory, modes
 from bench.measure.duet import Rival
 from bench.measure.subject import Subjects
 from bench.measure.timing import play, warm_up
@@ -179,6 +179,9 @@ class Session:
             if isinstance(error, OSError) and error.errno in interrupts.FULL:
                 raise  # whoever drives the session ends the run
             self.subjects.discard(visit.cell)
+            if isinstance(error, modes.ModeError):
+                status, reason = "skipped", str(error)
+                pytest.skip(reason)
             reason = _one_line(error)
             if memory.is_out_of_memory(error):
                 status = "out-of-memory"

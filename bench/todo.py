@@ -52,6 +52,8 @@ class Todo:
         self._entered = {entry.key: entry.status for entry in earlier}
         self._model_features = TinyVGG().out_features
         self._grid = grid(plan.sweep, self._cell)
+        # What is said of these holds in any mode, or of calls as they are written alone.
+        self._written = [cell for cell in self._grid if cell.mode == "eager"]
 
     @property
     def planned(self) -> int:
@@ -71,17 +73,17 @@ class Todo:
                 return list(itinerary(ours, min(DEVICE_PASSES, sweep.passes), seed))
             case "memory":
                 # Of what a library allocates for itself, torch's allocator knows nothing.
-                unique = [c for c in self._grid if c.replica == 0 and not peers.trainer(c.head)]
+                unique = [c for c in self._written if c.replica == 0 and not peers.trainer(c.head)]
                 return list(itinerary(unique, 1, seed))
             case "split":
                 if not sweep.split_steps:
                     return []
                 # At one batch size, or they would take as long as all the rest.
-                smallest = [c for c in self._grid if c.batch == min(sweep.batches)]
+                smallest = [c for c in self._written if c.batch == min(sweep.batches)]
                 cells = [c for c in smallest if c.scope == "in-model" and c.head in heads.names()]
                 return list(itinerary(cells, sweep.passes, seed))
             case "search":
-                return [Visit(cell, 0) for cell in races.cells(self._grid)]
+                return [Visit(cell, 0) for cell in races.cells(self._written)]
             case "pipeline":
                 if self._dataset is None:
                     return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch.autograd import Function
 
 
@@ -15,3 +16,8 @@ def apply(function: type[Function], *inputs: Any) -> Any:
     the next forbids.
     """
     return getattr(function, "apply")(*inputs)  # noqa: B009
+
+
+# As `torch.compiler.disable`, which would import the whole compiler here and now.
+apply_uncompiled = torch._disable_dynamo(apply)
+"""The same for a function that `torch.compile` cannot look into, and has to leave as it is."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from heads.autograd import apply
+from heads.autograd import apply, apply_uncompiled
 from heads.base import INT64_BYTES, Cost, HeadOutput
 from heads.hierarchical import Hierarchical
 from heads.options import number
@@ -103,8 +103,9 @@ class HierarchicalFused(Hierarchical):
         features = self.checked_input(input)
         self.check_target(features, target)
         leaf = self.places(target)
+        run = apply_uncompiled if torch.compiler.is_compiling() else apply
         return HeadOutput(
-            *apply(_FusedLoss, features, weight, self.nodes.bias, leaf, self.learning_rate)
+            *run(_FusedLoss, features, weight, self.nodes.bias, leaf, self.learning_rate)
         )
 
     def forward_cost(self, batch_size: int) -> Cost:

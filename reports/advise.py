@@ -76,8 +76,7 @@ def check(old: Findings, new: Findings) -> list[Checked]:
         raise ResultsError("one of the runs measured no head alone: nothing can be checked")
     if _hardware(here) != _hardware(there):
         raise ResultsError(
-            f"{old.run.name} ({here.device}, {here.dtype}, {here.threads} threads) cannot predict "
-            f"{new.run.name} ({there.device}, {there.dtype}, {there.threads} threads)"
+            f"{old.run.name} ({_told(here)}) cannot predict {new.run.name} ({_told(there)})"
         )
     known = adviser(old)
     place = ("head", "phase", "classes", "batch", "features")
@@ -108,9 +107,15 @@ def check(old: Findings, new: Findings) -> list[Checked]:
     return found
 
 
-def _hardware(setting: Setting) -> tuple[str, str, int | None]:
+def _hardware(setting: Setting) -> tuple[str, str, str, int | None]:
     """What a law holds for; a GPU does not care how many threads the CPU has."""
-    return setting.device, setting.dtype, setting.threads if setting.device == "cpu" else None
+    threads = setting.threads if setting.device == "cpu" else None
+    return setting.device, setting.dtype, setting.mode, threads
+
+
+def _told(setting: Setting) -> str:
+    mode = "" if setting.mode == "eager" else f", {workloads.MODES[setting.mode]}"
+    return f"{setting.device}, {setting.dtype}, {setting.threads} threads{mode}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -165,7 +165,7 @@ def _unusual(cell: results.Cell) -> str:
     said = [
         str(getattr(cell, one.name))
         for one in fields(results.Cell)
-        if one.name in ("dtype", "labels", "state", "optimizer")
+        if one.name in ("dtype", "labels", "state", "optimizer", "mode")
         and getattr(cell, one.name) != one.default
     ]
     return "".join(f" {word}" for word in said)

@@ -14,7 +14,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,14 +21,9 @@ from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from bench.machine.clock import CudaInstant
+from bench.measure import capture
 from bench.measure.l2 import L2
-from bench.measure.timing import ClockError
-
-Call = Callable[[], object]
-
-CAPTURES = 4
-"""Graphs of a call, replayed in turns: a graph repeats its batch, and rows of one batch alone would
-be found in the cache."""
+from bench.measure.timing import Call, ClockError
 
 ROUNDS = (5, 50)
 """Replays at least and at most."""
@@ -39,9 +33,6 @@ PROFILED = 5
 
 BUDGET = 0.06
 """Seconds for either clock."""
-
-WARM_UP = 3
-"""Calls before a capture, as torch asks for: what is made once must not be captured."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,9 @@ class Clocks:
         return sum(self.device_seconds) + sum(self.host_seconds)
 
 
-def measure(prepare: Callable[[], Call], cache: L2, budget: float = BUDGET) -> Clocks:
+def measure(
+    prepare: Callable[[], Call], cache: L2, budget: float = BUDGET, *, replays: bool = False
+) -> Clocks:
     """Time a call on both clocks.
 
     Args:
@@ -69,25 +62,24 @@ def measure(prepare: Callable[[], Call], cache: L2, budget: float = BUDGET) -> C
             works on was made on the stream that is current when it is prepared.
         cache: of the GPU; emptied before every call, as a network would between two.
         budget: seconds for either clock.
+        replays: whether the call is a graph's replay, which need not be captured, nor can be.
     """
     # All of it on one stream: what autograd has seen on another one breaks a capture.
-    stream = _side_stream()
+    stream = capture.side_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        call = prepare()
-        for _ in range(WARM_UP):
-            call()
-        torch.cuda.synchronize()
+        call = capture.on_side_stream(prepare)
         kernels = _kernels(call, cache)
         host = list(_host_seconds(call, budget))
-        why_not = _why_not(call)
+        why_not = capture.why_not(call)
     per_call = [sum(seconds) for seconds in kernels]
     seconds: list[float] = []
     if not why_not:
         try:
-            seconds = _replayed(list(_graphs(call, stream)), cache, budget)
+            graphs = [call] if replays else [graph.replay for graph in capture.graphs(call)]
+            seconds = _replayed(graphs, cache, budget)
         except RuntimeError as error:
-            why_not = _one_line(error)
+            why_not = capture.one_line(error)
     torch.cuda.synchronize()
     return Clocks(
         device_seconds=seconds or per_call,
@@ -99,49 +91,19 @@ def measure(prepare: Callable[[], Call], cache: L2, budget: float = BUDGET) -> C
     )
 
 
-@lru_cache(maxsize=1)
-def _side_stream() -> torch.cuda.Stream:
-    """The one to capture on: each stream keeps memory of its own."""
-    return torch.cuda.Stream()
-
-
-def _why_not(call: Call) -> str:
-    """Why `call` cannot be captured: where it makes the host wait for the device; else nothing."""
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        call()
-    except RuntimeError as error:
-        return _one_line(error)
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
-        torch.cuda.synchronize()
-    return ""
-
-
-def _graphs(call: Call, stream: torch.cuda.Stream) -> Iterator[torch.cuda.CUDAGraph]:
-    """Captures of `call`, one for each of its next batches; their memory is shared."""
-    pool = torch.cuda.graph_pool_handle()
-    for _ in range(CAPTURES):
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, stream=stream):
-            call()
-        yield graph
-
-
-def _replayed(graphs: Sequence[torch.cuda.CUDAGraph], cache: L2, budget: float) -> list[float]:
+def _replayed(replays: Sequence[Call], cache: L2, budget: float) -> list[float]:
     """Seconds of each replay, the graphs in turns."""
 
-    def once(graph: torch.cuda.CUDAGraph) -> float:
+    def once(replay: Call) -> float:
         cache.spoil()
         begin = CudaInstant()
-        graph.replay()
+        replay()
         return CudaInstant() - begin
 
-    known = min(once(graph) for graph in graphs)
+    known = min(once(replay) for replay in replays)
     least, most = ROUNDS
     rounds = min(most, max(least, math.floor(budget / known)))
-    return [once(graphs[index % len(graphs)]) for index in range(rounds)]
+    return [once(replays[index % len(replays)]) for index in range(rounds)]
 
 
 def _host_seconds(call: Call, budget: float) -> Iterator[float]:
@@ -179,7 +141,3 @@ def _kernels(call: Call, cache: L2) -> list[list[float]]:
     if len(calls) != PROFILED:
         raise ClockError(f"the profiler saw {len(calls)} calls, where {PROFILED} were made")
     return calls
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -11,7 +11,7 @@ import pytest
 
 from bench import peers
 from bench.cells import contest, grouped
-from bench.measure import memory
+from bench.measure import memory, modes
 from bench.measure.workload import Workload, acquaint, why_not, why_unsuitable
 from reports.results import Cell
 
@@ -76,6 +76,7 @@ class Subjects:
         self._built = {cell: built for cell, built in self._built.items() if cell in kept}
         if not self._built:
             self._free.clear()
+            modes.forget()
 
     def _free_bytes(self, device: str) -> int:
         """What was free when nothing was built: rivals are not in each other's way."""

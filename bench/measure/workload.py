@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import heads
 from bench import peers
-from bench.measure import l2, labels, optimizers, planting, precision
+from bench.measure import l2, labels, modes, optimizers, planting, precision
 from bench.measure.duet import Rival
 from bench.measure.timing import Call, Timed
 from heads import Cost, Head, Phase
@@ -30,6 +30,12 @@ would find in the caches what it left there the last time, and a backward would 
 
 _PLANTED: dict[tuple[Cell, int], planting.Planted] = {}
 """Cell, with its state but without its batch, and seed -> what was planted; some 64 KiB each."""
+
+_GRAPH_BREAKS: dict[Cell, int] = {}
+"""Compiled cell -> graph breaks."""
+
+WAYS = {"graph": "capture", "compile": "compile"}
+"""What is done to a call in a mode other than eager."""
 
 FEW_CLASSES = 512
 """Of a small twin: enough for every head to go the way that it goes with many."""
@@ -72,6 +78,9 @@ class Workload:
             self.head.learning_rate = 0.0  # the head makes the optimizer's step itself
         self.parameters = list(self.module.parameters())
         self.optimizer = optimizers.Optimizer(cell.optimizer, self.parameters)
+        self._forward_of: Any = self.module
+        self._predict_of: Any = getattr(self.module, "predict", None)  # a peer may have none
+        self.graph_breaks: int | None = None
         self._next_target = cycle(self.targets)
         self._cell, self._seed = cell, seed
         self._losses: list[Tensor] = []
@@ -84,7 +93,7 @@ class Workload:
     def loss(self) -> Tensor:
         """Forward: the loss with its graph."""
         with self.precision.products(self.device):
-            loss: Tensor = self.module(self.input, next(self._next_target)).loss
+            loss: Tensor = self._forward_of(self.input, next(self._next_target)).loss
         return loss
 
     def backward(self, loss: Tensor) -> None:
@@ -108,9 +117,8 @@ class Workload:
     @torch.no_grad()
     def predict(self, seen: Tensor | None = None) -> None:
         """The most probable class of each sample, of those that were `planted` if there are any."""
-        predict: Any = self.module.predict
         with self.precision.products(self.device):
-            predict(self.input if seen is None else seen)
+            self._predict_of(self.input if seen is None else seen)
 
     def planted(self, state: State) -> planting.Planted | None:
         """What is predicted in this state; None if it is the input, or no work depends on it.
@@ -119,7 +127,9 @@ class Workload:
         """
         if state == "untrained" or not depends_on_labels(self._cell, "predict"):
             return None
-        cell = replace(self._cell.subject, phase="predict", state=state, batch=1, replica=0)
+        cell = replace(
+            self._cell.subject, phase="predict", state=state, batch=1, replica=0, mode="eager"
+        )
         if (key := (cell, self._seed)) not in _PLANTED:
             torch.manual_seed(self._seed)
             shape = planting.SAMPLES, cell.features
@@ -186,7 +196,32 @@ class Workload:
         return labels.counts(self._cell.labels, self._cell.classes)
 
     def prepare(self, phase: Phase, state: State = "untrained") -> Timed:
-        """What to call, again and again, to measure `phase`; predictions in this state."""
+        """What to call, again and again, to measure `phase`; predictions in this state.
+
+        In another mode than eager, all that is done once has been done.
+
+        Raises:
+            ModeError: it cannot be called in the cell's mode.
+        """
+        match self._cell.mode:
+            case "graph":
+                return Timed(modes.captured(lambda: self._eager(phase, state).call))
+            case "compile":
+                call = self._eager(phase, state).call
+                if phase == "train":
+                    self._forward_of = modes.compiled(self.module)
+                else:
+                    self._predict_of = modes.compiled(self.module.predict)
+                breaks = modes.settle(call)
+                # What is there already is not compiled again.
+                self.graph_breaks = _GRAPH_BREAKS.setdefault(self._named(phase, state), breaks)
+                return Timed(call)
+        return self._eager(phase, state)
+
+    def _named(self, phase: Phase, state: State) -> Cell:
+        return replace(self._cell.subject, phase=phase, state=state, replica=0)
+
+    def _eager(self, phase: Phase, state: State) -> Timed:
         self.precision.entered()
         if phase in ("step", "train") and not self.optimizer.ready:
             self.module.train()
@@ -235,11 +270,14 @@ class Workload:
 
 def why_not(cell: Cell) -> str:
     """A line that says why `cell` cannot be measured, or nothing if it can."""
-    if reason := precision.why_not(cell.dtype, cell.device):
+    reason = precision.why_not(cell.dtype, cell.device) or modes.why_not(cell.mode, cell.device)
+    if reason:
         return reason
     if cell.optimizer not in optimizers.RECIPES:
         known = ", ".join(optimizers.RECIPES)
         return f"no optimizer called {cell.optimizer!r}; there are: {known}"
+    if cell.mode != "eager" and peers.trainer(cell.head):
+        return f"{cell.head} trains by itself: there is nothing of torch to {WAYS[cell.mode]}"
     if cell.optimizer == "sgd":
         return ""
     if peers.trainer(cell.head):
@@ -260,7 +298,9 @@ def acquaint(cell: Cell) -> None:
     large cell gets few calls and would be timed by them.
     """
     # Under uniform labels: those of a file may be of fewer classes.
-    twin = replace(cell.subject, classes=FEW_CLASSES, batch=2, replica=0, labels=labels.UNIFORM)
+    twin = replace(
+        cell.subject, classes=FEW_CLASSES, batch=2, replica=0, labels=labels.UNIFORM, mode="eager"
+    )
     # Options may want more classes than that.
     _acquaint(replace(twin, classes=cell.classes) if why_unsuitable(twin) else twin)
 

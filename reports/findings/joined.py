@@ -111,6 +111,7 @@ class Setting:
     labels: str = "uniform"
     optimizer: str = "sgd"
     state: str = "untrained"
+    mode: str = "eager"
 
     def holds(self, cell: Cell) -> bool:
         """Whether a cell was measured in this setting and is no second half of an A/A pair."""
@@ -294,7 +295,7 @@ def alike(table: pd.DataFrame) -> pd.DataFrame:
     """The lines measured under the workload that most were, heads called by their full names."""
     if table.empty:
         return table
-    workloads = table[["dtype", "labels", "optimizer", "features"]].apply(tuple, axis=1)
+    workloads = table[["dtype", "labels", "optimizer", "mode", "features"]].apply(tuple, axis=1)
     named = table["head"] + ("(" + table["options"] + ")").where(table["options"] != "", "")
     kept: pd.DataFrame = table.assign(head=named)[workloads == workloads.mode()[0]]
     return kept

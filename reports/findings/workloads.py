@@ -2,7 +2,7 @@
 
 A workload is what a setting says beside the machine: how often the classes occur among the labels,
 how sure the model is that predicts, in which precision it computes, which optimizer makes the step,
-and how wide the features are.
+how wide the features are, and how calls are made.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from reports.findings.joined import Setting
 PHASES = ("train", "predict")
 """What an answer is about."""
 
+MODES = {"eager": "eager calls", "graph": "captured graphs", "compile": "torch.compile"}
+"""How calls are made, in words."""
+
 AXES: Mapping[str, Callable[[Setting], str]] = {
     "labels": lambda setting: f"{setting.labels} labels",
     "state": lambda setting: f"{setting.state} predictions",
     "dtype": lambda setting: setting.dtype,
     "optimizer": lambda setting: setting.optimizer,
     "features": lambda setting: f"{setting.features:,} features",
+    "mode": lambda setting: MODES[setting.mode],
     "device": lambda setting: setting.device,
     "threads": lambda setting: f"{setting.threads} thread{'s' if setting.threads > 1 else ''}",
 }
 """Field of a setting -> how it is said."""
 
-ALWAYS_SAID = ("labels", "state", "dtype", "optimizer", "features")
+ALWAYS_SAID = ("labels", "state", "dtype", "optimizer", "features", "mode")
 """Of every answer; the machine is said elsewhere."""
 
 OF_ONE_PHASE = {"state": "predict", "optimizer": "train"}

@@ -5,7 +5,19 @@
 
 from __future__ import annotations
 
-from reports.results.cell import CELL, PHASES, SCOPES, STATES, Cell, Phase, Scope, State
+from reports.results.cell import (
+    CELL,
+    MODES,
+    PHASES,
+    SCOPES,
+    STATES,
+    WHOLE,
+    Cell,
+    Mode,
+    Phase,
+    Scope,
+    State,
+)
 from reports.results.folder import ResultsError, RunFolder, file_name, latest, locate
 from reports.results.journal import (
     MEMORY,
@@ -27,10 +39,12 @@ __all__ = [
     "MEMORY",
     "METHODS",
     "MODELS",
+    "MODES",
     "PARTS",
     "PHASES",
     "SCOPES",
     "STATES",
+    "WHOLE",
     "Cell",
     "Entry",
     "Epoch",
@@ -38,6 +52,7 @@ __all__ = [
     "Kind",
     "Loss",
     "Metrics",
+    "Mode",
     "Phase",
     "Race",
     "ResultsError",

@@ -12,10 +12,15 @@ from reports.results.fields import Record, checked, choice, count, name
 Scope = Literal["isolated", "in-model", "pipeline"]
 Phase = Literal["forward", "backward", "step", "train", "predict"]
 State = Literal["untrained", "unsure", "sure"]
+Mode = Literal["eager", "graph", "compile"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 PHASES: tuple[Phase, ...] = get_args(Phase)
 STATES: tuple[State, ...] = get_args(State)
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+WHOLE: tuple[Phase, ...] = ("train", "predict")
+"""Phases that are calls of their own, and no parts of one: what can be captured or compiled."""
 
 
 LONGEST_OPTIONS = 120
@@ -44,9 +49,12 @@ class Cell(Record):
         state: of the model that predicts: as built, or mean top probability low or high; phases
             other than `predict` know only `untrained`.
         optimizer: what makes the step; `sgd` is plain.
+        mode: how calls are made: `eager`, replayed from captured CUDA graphs (`graph`), or of a
+            module that went through `torch.compile` (`compile`).
 
     Raises:
-        ValueError: a pipeline in another scope, or none in its own; a state in another phase.
+        ValueError: a pipeline in another scope, or none in its own; a state in another phase; a
+            mode other than `eager` of a phase that is a part of a call.
     """
 
     scope: Scope = field(metadata=checked(choice, SCOPES))
@@ -64,6 +72,7 @@ class Cell(Record):
     labels: str = field(default="uniform", metadata=checked(name, later=True))
     state: State = field(default="untrained", metadata=checked(choice, STATES, later=True))
     optimizer: str = field(default="sgd", metadata=checked(name, later=True))
+    mode: Mode = field(default="eager", metadata=checked(choice, MODES, later=True))
 
     def __post_init__(self) -> None:
         if bool(self.pipeline) != (self.scope == "pipeline"):
@@ -73,6 +82,8 @@ class Cell(Record):
             )
         if self.state != "untrained" and self.phase != "predict":
             raise ValueError(f"state: expected untrained in phase {self.phase}, got {self.state}")
+        if self.mode != "eager" and self.phase not in WHOLE:
+            raise ValueError(f"mode: expected eager in phase {self.phase}, got {self.mode}")
 
     @classmethod
     def load(cls, record: Mapping[str, Any]) -> Self:

@@ -80,6 +80,7 @@ class Time(Record):
             sizes, so that their times differ by noise alone; empty for one that has its own.
         anchor_seconds: of a call of the one cell that all blocks share, in the order of the turns
             of this block that it took part in; empty without one.
+        graph_breaks: of a compiled call, how often it leaves compiled code; None of any other.
 
     Raises:
         ValueError: there are turns, and not as many as rounds.
@@ -105,6 +106,7 @@ class Time(Record):
     anchor_seconds: tuple[float, ...] = field(
         default=(), metadata=checked(each, number, later=True)
     )
+    graph_breaks: int | None = field(default=None, metadata=checked(optional, count, later=True))
 
     def __post_init__(self) -> None:
         if len(self.turns) not in (0, len(self.seconds)):

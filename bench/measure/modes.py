@@ -1,0 +1,104 @@
+"""How calls are made: as they are written, replayed from captured graphs, or compiled by torch.
+
+As users run heads. `graph`: the call is captured in CUDA graphs, one for each of some batches, which
+are replayed in turns, so that the host issues one launch a call. `compile`: the module went through
+`torch.compile` as it comes; what it lets the optimizer and autograd do stays as it is. Whatever has
+to be done once, compiling included, is done before the clock runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from itertools import cycle
+from typing import Any
+
+import torch
+
+from bench.measure import capture
+from bench.measure.timing import Call
+from reports.results import Mode
+
+MOST_CALLS = 8
+"""Until nothing more is compiled: as often as torch compiles one function by default."""
+
+
+class ModeError(Exception):
+    """Why a call cannot be made in a mode, in a line."""
+
+
+def why_not(mode: Mode, device: str) -> str:
+    """A line that says why nothing can be measured so, or nothing if it can."""
+    if mode == "graph" and not device.startswith("cuda"):
+        return "graph needs CUDA: a CPU has no graphs to capture"
+    return ""
+
+
+def captured(prepare: Callable[[], Call]) -> Call:
+    """Replays of a call's captures, the next one each time.
+
+    Args:
+        prepare: gives the call. It can be made again and again with nothing in between; what it
+            works on was made on the stream that is current when it is prepared.
+
+    Raises:
+        ModeError: it cannot be captured.
+    """
+    stream = capture.side_stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    try:
+        with torch.cuda.stream(stream):
+            call = capture.on_side_stream(prepare)
+            reason = capture.why_not(call)
+            replays = cycle([] if reason else [one.replay for one in capture.graphs(call)])
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = capture.one_line(error)
+    torch.cuda.current_stream().wait_stream(stream)
+    if reason:
+        raise ModeError(f"cannot be captured: {reason}")
+    return lambda: next(replays)()
+
+
+def compiled(module: Any) -> Any:
+    """`module`, or a method of one, as `torch.compile` gives it by default."""
+    return torch.compile(module)
+
+
+def settle(call: Call) -> int:
+    """Make `call` until nothing more is compiled.
+
+    Returns:
+        Graph breaks: how often, in all that was compiled for it, Python has to go on between two
+        compiled parts.
+
+    Raises:
+        ModeError: it cannot be compiled.
+    """
+    from torch._dynamo.utils import counters  # a second to import, which others need not spend
+
+    def breaks() -> int:
+        return sum(counters["graph_break"].values())
+
+    before = breaks()
+    for _ in range(MOST_CALLS):
+        known = counters["stats"]["unique_graphs"]
+        try:
+            call()
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            raise ModeError(f"cannot be compiled: {capture.one_line(error)}") from error
+        if counters["stats"]["unique_graphs"] == known:
+            break
+    return breaks() - before
+
+
+def forget() -> None:
+    """Forget what was compiled: of the next sizes, each is compiled for itself, as in training.
+
+    What torch has seen in two sizes it compiles for all of them, which is slower.
+    """
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
