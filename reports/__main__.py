@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
+from matplotlib.figure import Figure
+
 from reports import summary, terminal
 from reports.arguments import Parser
 from reports.findings.clocks import CLOCKS, Clock
@@ -20,6 +22,7 @@ from reports.findings.side_by_side import LETTERS
 from reports.page import html
 from reports.page.figures import drawing
 from reports.page.sections.cells import beside
+from reports.page.stills import beside as still_beside
 from reports.page.stills import stills
 from reports.results import ResultsError, load, locate
 from reports.results.files import write_whole
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = 2
     if len(runs) > 1:
         try:
-            page = _side_by_side(runs, asked.output)
+            page = _side_by_side(runs, asked.output, asked.figure)
             terminal.say(terminal.console(), f"side by side: {page}", copied=True)
         except (ResultsError, OSError) as error:
             terminal.error(error)
@@ -73,21 +76,26 @@ def _report(folder: Path, output: Path, figure: bool, clock: Clock | None) -> Fi
         _copy(findings.run.folder / "journal.jsonl", page.with_name(beside(page.stem)))
     if figure:
         for name, still in stills(findings).items():
-            path = page.with_stem(f"{page.stem}{name}")
-            try:
-                drawing.save(still, path)
-            except OSError as error:
-                raise _unwritten(path, error) from None
+            _draw(still, page.with_stem(f"{page.stem}{name}"))
     summary.show(findings, page)
     return findings
 
 
-def _side_by_side(runs: Sequence[Findings], output: Path) -> Path:
-    """The page of several runs."""
+def _draw(still: Figure, path: Path) -> None:
+    try:
+        drawing.save(still, path)
+    except OSError as error:
+        raise _unwritten(path, error) from None
+
+
+def _side_by_side(runs: Sequence[Findings], output: Path, figure: bool) -> Path:
+    """The page of several runs, and the figure of their training steps if asked for."""
     title = _title([findings.run.name for findings in runs])
     own = [f"{quote(os.fsencode(findings.run.name))}.html" for findings in runs]
     page = output / f"{title}.html"
     _write(page, html.render_side_by_side(runs, own, title))
+    if figure and (still := still_beside(runs)):
+        _draw(still, page)
     return page
 
 

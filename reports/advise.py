@@ -185,7 +185,7 @@ def _show(findings: Findings, known: Adviser, asked: Question, console: Console)
         terminal.say(console, said)
     for head, why in known.left_out.items():
         terminal.say(console, f"Left out: {head} ({why}).")
-    terminal.say(console, f"Predicted for {workloads.holds(findings.alone)}.")
+    terminal.say(console, f"Predicted for {workloads.holds(findings)}.")
     terminal.say(console, f"Predicted from {findings.run.folder}", copied=True)
 
 

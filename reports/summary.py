@@ -15,7 +15,7 @@ from rich.console import Console
 
 from reports import terminal, units
 from reports.arguments import Parser
-from reports.findings import agreement, answer, claims, phases, workloads
+from reports.findings import agreement, answer, claims, clocks, phases, run_facts, workloads
 from reports.findings.findings import Findings, find
 from reports.findings.joined import Memory
 from reports.findings.notices import notices
@@ -82,7 +82,7 @@ def _caption(findings: Findings) -> str:
     said = []
     if findings.reference:
         said.append(
-            f"step and memory: for {workloads.holds(findings.alone)}; memory: parameters, "
+            f"step and memory: for {workloads.holds(findings)}; memory: parameters, "
             "optimizer state and peak in all, and below it the step's peak above them."
         )
     return " ".join([*said, *filter(None, [_trained(findings)])])
@@ -118,7 +118,7 @@ def _claims(findings: Findings, console: Console) -> None:
 
 def _holds(findings: Findings) -> str:
     """Which workload the verdicts are of; empty where no head was timed alone."""
-    return f"verdicts on time: for {said}" if (said := workloads.holds(findings.alone)) else ""
+    return f"verdicts on time: for {said}" if (said := workloads.holds(findings)) else ""
 
 
 def _notes(findings: Findings) -> list[str]:
@@ -131,6 +131,7 @@ def _notes(findings: Findings) -> list[str]:
             f"noise floor {units.share(findings.margin)} from {findings.floor.comparisons} A/A "
             "pairs: smaller differences are not claimed"
         )
+    lines += filter(None, [clocks.noise(findings.floor_by_clock)])
     lines += workloads.sentences(findings)
     lines += filter(None, [phases.summary(phases.sums(findings))])
     lines += [
@@ -138,6 +139,7 @@ def _notes(findings: Findings) -> list[str]:
         for phase in ("train", "predict")
         if findings.fastest(phase)
     ]
+    lines += filter(None, [run_facts.inside(run.facts)])
     if len(run.missing):
         lines.append(f"{len(run.missing)} cell(s) skipped or failed: the report says why")
     return lines + [f"warning: {warning}" for warning in run.warnings]

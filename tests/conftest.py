@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 
 from tests.warm import BENCH, Warm
 
@@ -11,11 +12,29 @@ for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
     del os.environ[name]
 
 
+def pytest_configure(config):
+    """Asked for what needs a GPU alone, there has to be one."""
+    if config.option.markexpr == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError(
+            f"these tests need a GPU, and torch {torch.__version__} sees none: "
+            "they pass or fail on a machine with one alone"
+        )
+
+
 def pytest_ignore_collect(collection_path, config):
-    """Those that run by themselves are few: no need to import every file to find them."""
-    if config.option.markexpr == "serial" and collection_path.suffix == ".py":
-        return "mark.serial" not in collection_path.read_text("utf-8") or None
+    """Those that are asked for by their mark are few: no need to import every file to find them."""
+    asked = config.option.markexpr
+    if asked in ("serial", "cuda") and collection_path.suffix == ".py":
+        return f"mark.{asked}" not in collection_path.read_text("utf-8") or None
     return None
+
+
+def pytest_collection_modifyitems(items):
+    """What needs a GPU is skipped where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -40,3 +40,14 @@ def test_every_upper_bound_says_why() -> None:
     bounds = [line for line in PYPROJECT.splitlines() if re.search(r'^    ".*<.*",', line)]
     assert bounds
     assert all(" # " in line for line in bounds)
+
+
+def test_what_needs_a_gpu_bears_the_mark_that_its_environment_asks_for() -> None:
+    assert "-m cuda" in TOX["testenv:cuda-tests"]["commands"]
+    own = Path(__file__)
+    unmarked = [
+        path.name
+        for path in own.parent.rglob("test_*.py")
+        if path != own and re.search(r"skipif\(not torch\.cuda", path.read_text("utf-8"))
+    ]
+    assert not unmarked

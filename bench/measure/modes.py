@@ -1,9 +1,9 @@
 """How calls are made: as they are written, replayed from captured graphs, or compiled by torch.
 
-As users run heads. `graph`: the call is captured in CUDA graphs, one for each of some batches, which
-are replayed in turns, so that the host issues one launch a call. `compile`: the module went through
-`torch.compile` as it comes; what it lets the optimizer and autograd do stays as it is. Whatever has
-to be done once, compiling included, is done before the clock runs.
+As users run heads. `graph`: the call is captured in CUDA graphs, one for each of some batches,
+which are replayed in turns, so that the host issues one launch a call. `compile`: the module went
+through `torch.compile` as it comes; the optimizer's step is made as ever. Whatever has to be done
+once, compiling included, is done before the clock runs.
 """
 
 from __future__ import annotations

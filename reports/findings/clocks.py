@@ -6,17 +6,18 @@ question to the device; what the host takes is hidden in a large model and gone 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal, get_args
 
 import numpy as np
 
-from reports.findings.joined import by_cell
+from reports import units
+from reports.findings.joined import Setting, by_cell
 from reports.results import CELL, PHASES, Cell, Run
 from reports.stats import estimates
-from reports.stats.estimates import Interval, Scatter
+from reports.stats.estimates import Interval, NoiseFloor, Scatter
 
 Clock = Literal["loop", "device", "host"]
 
@@ -84,9 +85,15 @@ class TwoClocks:
         return "device" if self.device.estimate >= self.host.estimate else "host"
 
 
-def two_clocks(run: Run, known: Scatter) -> tuple[TwoClocks, ...]:
-    """Every cell of the heads alone that was measured on both clocks, no second half of a pair."""
-    if not len(run.clocks):
+def two_clocks(run: Run, setting: Setting | None, known: Scatter) -> tuple[TwoClocks, ...]:
+    """Every cell of one setting that was measured on both clocks.
+
+    Args:
+        run: as read, so that its times are those of the loop.
+        setting: of the heads alone; none has no cells.
+        known: how much passes differ.
+    """
+    if not len(run.clocks) or setting is None:
         return ()
     loops = by_cell(run.times, "seconds")
     found = []
@@ -95,7 +102,7 @@ def two_clocks(run: Run, known: Scatter) -> tuple[TwoClocks, ...]:
         *("device_seconds", "host_seconds", "kernel_seconds", "launches", "why_not"),
     ).items():
         cell = Cell(**dict(zip(CELL, place, strict=True)))
-        if cell.scope != "isolated" or cell.replica:
+        if not setting.holds(cell):
             continue
         device, host, kernels, launches, why_not = zip(*rows, strict=True)
         loop = [seconds for (seconds,) in loops.get(place, ())]
@@ -145,3 +152,17 @@ def sentences(found: Iterable[TwoClocks], phase: str, batch: int) -> list[str]:
         )
         said.append(f"{head}: {where} ({launches} launches a call at the largest).")
     return said
+
+
+def noise(floors: Mapping[Clock, NoiseFloor]) -> str:
+    """How far apart the halves of A/A pairs are on each clock; empty where there is one alone."""
+    known = {clock: floor for clock, floor in floors.items() if floor.comparisons}
+    if len(floors) < 2 or not known:
+        return ""
+    parts = [
+        f"{clock} time {units.share(floor.difference.estimate)} (half: "
+        f"{units.share(floor.typical.estimate)})"
+        for clock, floor in known.items()
+    ]
+    pairs = max(floor.comparisons for floor in known.values())
+    return f"95 % of {pairs} A/A pairs differ by less than: {', '.join(parts)}"

@@ -64,6 +64,7 @@ class Findings:
         batch: the batch size that figures and verdicts speak of.
         measured: cells that the run has; more than `cells` holds where those are a summary.
         clock: that the times were read from.
+        as_read: the run with all of its cells and clocks.
     """
 
     run: Run
@@ -73,7 +74,8 @@ class Findings:
     in_model: Setting | None
     batch: int
     measured: int
-    clock: Clock = "loop"
+    clock: Clock
+    as_read: Run
 
     @property
     def summarised(self) -> bool:
@@ -103,6 +105,14 @@ class Findings:
     def floors(self) -> tuple[LocalFloor, ...]:
         """That of cells of about one duration, the shortest first."""
         return local_floors(self._same, self.known)
+
+    @cached_property
+    def floor_by_clock(self) -> dict[Clock, NoiseFloor]:
+        """The noise floor on each of the run's clocks."""
+        return {
+            clock: self.floor if clock == self.clock else find(self.as_read, clock).floor
+            for clock in clocks(self.as_read)
+        }
 
     @property
     def margin(self) -> float:
@@ -261,7 +271,7 @@ def find(run: Run, clock: Clock | None = None) -> Findings:
     Raises:
         ValueError: the run has no such clock.
     """
-    clock = clock or clocks(run)[0]
+    as_read, clock = run, clock or clocks(run)[0]
     run, measured = joined.summary(by(run, clock))
     scatter = joined.scatter(run)
     cells = joined.join(run, scatter)
@@ -275,4 +285,5 @@ def find(run: Run, clock: Clock | None = None) -> Findings:
         batch=joined.usual_batch(c for c in cells if alone is None or alone.holds(c)),
         measured=measured,
         clock=clock,
+        as_read=as_read,
     )

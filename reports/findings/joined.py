@@ -113,7 +113,7 @@ class Setting:
     state: str = "untrained"
     mode: str = "eager"
 
-    def holds(self, cell: Cell) -> bool:
+    def holds(self, cell: results.Cell) -> bool:
         """Whether a cell was measured in this setting and is no second half of an A/A pair."""
         state = self.state if cell.phase == "predict" else cell.state
         return replace(self, state=state) == _setting(cell) and cell.replica == 0
@@ -250,7 +250,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _setting(cell: Cell) -> Setting:
+def _setting(cell: results.Cell) -> Setting:
     return Setting(**{one.name: getattr(cell, one.name) for one in fields(Setting)})
 
 

@@ -52,3 +52,12 @@ def sessions(facts: Mapping[str, Any]) -> dict[int, str]:
                 for name, value in changed.items()
             )
     return differing
+
+
+def inside(facts: Mapping[str, Any]) -> str:
+    """Which share of its time a run spent inside what it measured, in words; or nothing."""
+    measured, wall = facts.get("measured_seconds"), facts.get("wall_seconds")
+    for seconds in (measured, wall):
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
+            return ""
+    return f"{units.share(measured / wall)} of {units.seconds(wall)} inside measured code"

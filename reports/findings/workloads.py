@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from reports.findings.clocks import clocks
 from reports.findings.fastest import Fastest
 from reports.findings.findings import Findings
 from reports.findings.joined import Setting
@@ -60,9 +61,16 @@ class Change:
     after: tuple[Fastest, ...]
 
 
-def holds(setting: Setting | None) -> str:
-    """Uniform labels, untrained predictions, float32, sgd, 128 features; empty for none."""
-    return "" if setting is None else ", ".join(AXES[field](setting) for field in ALWAYS_SAID)
+def holds(findings: Findings) -> str:
+    """Uniform labels, untrained predictions, float32, sgd, 128 features, eager calls; or nothing.
+
+    The clock as well, where the run has more than one.
+    """
+    setting = findings.alone
+    if setting is None:
+        return ""
+    clock = [f"{findings.clock} time"] if len(clocks(findings.as_read)) > 1 else []
+    return ", ".join([*(AXES[field](setting) for field in ALWAYS_SAID), *clock])
 
 
 def differences(setting: Setting, usual: Setting) -> str:

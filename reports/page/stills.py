@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.figure import Figure
 
 from reports import units
@@ -11,6 +13,24 @@ from reports.findings.findings import Findings
 from reports.findings.study import Study
 from reports.page.figures import curves, drawing, study, training
 from reports.page.sections import cost, memory
+
+MOST_BESIDE = 3
+"""Runs whose panels fit side by side."""
+
+
+def beside(runs: Sequence[Findings]) -> Figure | None:
+    """The training step of several runs, a panel for each; None where one has none, or for many."""
+    lines = [cost.panels(findings).get("train", []) for findings in runs]
+    if not all(lines) or len(lines) > MOST_BESIDE:
+        return None
+    looks = drawing.styles(list(dict.fromkeys(name for one in runs for name in one.run.names)))
+    panels = {
+        f"{run_facts.where(one.run.facts) or one.run.name}, {one.clock} time, batch {one.batch}": s
+        for one, s in zip(runs, lines, strict=True)
+    }
+    if len(panels) < len(runs):  # two runs of one machine
+        panels = {one.run.name: s for one, s in zip(runs, lines, strict=True)}
+    return curves.beside(panels, looks, "Training step of each head alone")
 
 
 def stills(findings: Findings) -> dict[str, Figure]:

@@ -12,7 +12,7 @@ from bench.measure.workload import Workload
 from reports.results import PHASES, Cell
 from reports.results.journal import Device
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+pytestmark = pytest.mark.cuda
 
 
 @pytest.mark.parametrize("phase", PHASES)

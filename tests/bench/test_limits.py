@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from bench.machine import clock, limits
 
@@ -58,7 +57,7 @@ def test_without_known_caches_nothing_is_measured_inside_them():
     assert "cache_copy_bytes_per_second" not in found
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.cuda
 def test_a_gpu_moves_and_multiplies_faster_than_a_gigabyte_and_a_gigaflop():
     found = limits.measure("cuda", {"gpu_l2_cache_bytes": 2**25})
     assert found["copy_bytes_per_second"] > 10**10

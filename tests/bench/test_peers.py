@@ -71,11 +71,10 @@ def test_linear_cross_entropy_is_our_softmax_in_float64(name, batch):
         torch.testing.assert_close(their, our)
 
 
+@pytest.mark.cuda
 @pytest.mark.parametrize(("name", "rounding"), [("liger", 1e-5), ("cut-cross-entropy", 2e-2)])
 @pytest.mark.parametrize("classes", [50, 5000])
 def test_a_cuda_kernel_is_our_softmax_up_to_its_rounding(name, rounding, classes):
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
     found = present(name, classes=classes, batch=64, features=128, device="cuda")
     theirs = peers.build(found).cuda()
     ours = heads.build("softmax", 128, classes).double().cuda()

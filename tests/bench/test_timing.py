@@ -183,7 +183,7 @@ def test_a_flush_matters_to_calls_that_loading_the_cache_again_would_lengthen(
     assert not cache.spoiler.any()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.cuda
 def test_a_gpu_tells_a_long_call_from_a_short_one():
     small, large = (torch.rand(n, n, device="cuda") for n in (256, 4_096))
     seconds = []

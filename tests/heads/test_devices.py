@@ -7,7 +7,7 @@ import torch
 
 import heads
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = pytest.mark.cuda
 
 
 @pytest.mark.parametrize("num_classes", [2, 100, 300, 5000])

@@ -70,7 +70,7 @@ def test_nothing_is_captured_on_the_cpu() -> None:
     assert not capturable(build_model(CONFIG, 100))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize(
     ("head", "allows"),
     [("softmax", True), ("gumbel", True), ("hierarchical", True), ("adaptive", False)],
@@ -80,7 +80,7 @@ def test_heads_that_make_the_host_wait_are_not_captured(head: str, allows: bool)
     assert capturable(build_model(config, 100)) == allows
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize(
     "recipe",
     [

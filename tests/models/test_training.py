@@ -339,7 +339,7 @@ def test_an_interrupted_training_ends_with_the_same_result(
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("name", ["softmax", "gumbel", "hierarchical"])
 def test_training_on_cuda_learns_and_resumes(name: str, tiny: Dataset, tmp_path: Path) -> None:
     config = replace(SMALL, head=name, device="cuda:0")

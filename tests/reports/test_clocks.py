@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from reports.findings.clocks import by, clocks, sentences, two_clocks
+from reports import units
+from reports.clocks import main
+from reports.findings.clocks import by, clocks, noise, sentences, two_clocks
 from reports.findings.findings import find
 from reports.page import html
 from reports.results import load
@@ -78,7 +80,8 @@ def test_a_clock_that_a_run_lacks_is_refused_in_a_line(synthetic):
 
 
 def test_which_clock_binds_and_from_which_size_on(folder):
-    found = two_clocks(load(folder), Scatter())
+    run = load(folder)
+    found = two_clocks(run, find(run).alone, Scatter())
     binds = {(one.head, one.classes): one.binds for one in found}
     for n in SIZES:
         assert binds["softmax", n] == ("device" if DEVICE["softmax"](n) > 1.05 * HOST else "host")
@@ -97,6 +100,56 @@ def test_the_page_shows_both_clocks_and_what_was_not_captured(folder, synthetic)
     assert re.search(r"hierarchical train: it waits &lt;for&gt; the device", section)
     assert "65,536" in section
     assert "On the CPU there is one clock" in html.render(find(load(synthetic)))
+
+
+def test_the_page_s_loop_is_the_loop_whatever_clock_the_page_is_read_from(folder):
+    for clock in ("device", "host", "loop"):
+        page = html.render(find(load(folder), clock))
+        section = page[page.index('id="clocks"') :]
+        row = re.search(r">64</th>(<td>[^<]*</td>){3}", section)
+        assert "400" in row[1], row[0]
+
+
+def test_answers_and_verdicts_name_their_clock(folder, synthetic):
+    for clock in ("device", "loop"):
+        assert f"eager calls, {clock} time" in html.render(find(load(folder), clock))
+    assert "eager calls, loop time" not in html.render(find(load(synthetic)))
+
+
+def test_the_noise_of_each_clock_is_said(tmp_path):
+    apart = {"device_seconds": 1.01, "host_seconds": 1.1, "seconds": 1.3}
+    twins = [
+        {
+            key: [second * apart[key] for second in value] if key in apart else value
+            for key, value in line.items()
+        }
+        | {"cell": line["cell"] | {"replica": 1}}
+        for line in lines()
+        if line["cell"]["head"] == "softmax"
+    ]
+    findings = find(load(write_run(tmp_path / "run", lines=[*lines(), *twins], trainings=[])))
+    floors = findings.floor_by_clock
+    assert {clock: floor.difference.estimate for clock, floor in floors.items()} == {
+        "device": pytest.approx(0.01, rel=1e-3),
+        "host": pytest.approx(0.1, rel=1e-3),
+        "loop": pytest.approx(0.3, rel=1e-3),
+    }
+    assert floors["host"].comparisons == len(SIZES)
+    said = noise(floors)
+    for clock, floor in floors.items():
+        assert f"{clock} time {units.share(floor.difference.estimate)}" in said
+    assert said in html.render(findings)
+
+
+def test_both_clocks_are_a_table_for_a_note(folder, synthetic, capsys):
+    assert main([str(folder), "--classes", "64,65536"]) == 0
+    out = capsys.readouterr().out
+    assert "float32, eager calls, train, batch 128:" in out
+    assert re.search(r"\| softmax \| 64 \| 23.2 µs \| 420 µs \| 400 µs \| 24 \| host \|", out)
+    assert re.search(r"\| hierarchical \| 65,536 \| 90(.0)? µs \(kernels\) \|", out)
+    assert "1,024" not in out
+    assert main([str(synthetic)]) == 2
+    assert "two clocks: they are a GPU's" in capsys.readouterr().err
 
 
 def test_growth_of_the_device_s_time_is_not_hidden_by_the_host(folder):

@@ -60,8 +60,8 @@ def reversed_by_labels(tmp_path: Path) -> Findings:
 def test_the_usual_workload_is_said_and_stands_first(reversed_by_labels: Findings) -> None:
     usual, other = reversed_by_labels.settings
     assert usual == reversed_by_labels.alone
-    assert workloads.holds(usual) == (
-        "uniform labels, untrained predictions, float32, sgd, 128 features"
+    assert workloads.holds(reversed_by_labels) == (
+        "uniform labels, untrained predictions, float32, sgd, 128 features, eager calls"
     )
     assert workloads.differences(other, usual) == "zipf:1 labels"
 
@@ -299,4 +299,4 @@ def test_what_is_missing_bears_its_options_and_its_workload(tmp_path: Path) -> N
     where = cell("hierarchical", "train", 64, 128, options="branching=16", optimizer="adam")
     page = html.render(found(tmp_path, missing(where, "skipped", "no reason")))
     assert "hierarchical(branching=16)" in page
-    assert "<td>float32 uniform adam</td>" in page
+    assert "<td>float32 uniform adam eager</td>" in page

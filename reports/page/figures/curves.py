@@ -97,15 +97,41 @@ def overview(panels: Mapping[str, Sequence[Series]], looks: Looks, title: str) -
             axes.set_xlabel("classes")
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        lines = [
-            Line2D([], [], linestyle=look.dash, **look.points)
-            for look in (looks[head] for head in heads)
-        ]
         box = grid[-1].get_position()
-        figure.legend(
-            lines, list(heads), loc="upper left", bbox_to_anchor=(box.x0, box.y1), frameon=False
-        )
+        _legend(figure, heads, looks, (box.x0, box.y1))
     return figure
+
+
+def beside(panels: Mapping[str, Sequence[Series]], looks: Looks, title: str) -> Figure:
+    """Seconds against classes, a panel per machine on one scale, one legend: for a README.
+
+    Args:
+        panels: title of the panel -> a line per head; at most three.
+        looks: style of each head.
+        title: of the whole.
+    """
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(9.0, 3.6))
+        figure.suptitle(title, x=0.07, ha="left", fontsize=11)
+        room = {"left": 0.07, "right": 0.8, "top": 0.82, "bottom": 0.14, "wspace": 0.2}
+        grid = list(figure.subplots(1, len(panels), gridspec_kw=room, squeeze=False).flat)
+        common = axis_limits(one for series in panels.values() for one in series)
+        heads = dict.fromkeys(one.head for series in panels.values() for one in series)
+        for axes, (name, series) in zip(grid, panels.items(), strict=True):
+            _draw(axes, series, looks, units.seconds, common)
+            axes.set_title(name, loc="left", fontsize=9)
+            axes.set_xlabel("classes")
+        _legend(figure, heads, looks, (0.81, 0.82))
+    return figure
+
+
+def _legend(
+    figure: Figure, heads: Iterable[str], looks: Looks, upper_left: tuple[float, float]
+) -> None:
+    """The heads' lines and names."""
+    named = list(heads)
+    lines = [Line2D([], [], linestyle=looks[head].dash, **looks[head].points) for head in named]
+    figure.legend(lines, named, loc="upper left", bbox_to_anchor=upper_left, frameon=False)
 
 
 def _draw(

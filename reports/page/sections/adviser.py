@@ -25,7 +25,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     return {
         "laws": laws,
         "widths": [f"{width:,}" for width in law.widths],
-        "holds": workloads.holds(findings.alone),
+        "holds": workloads.holds(findings),
         "asked": asked,
         "rows": rows,
         "sentences": recommend(laws, asked, rows),

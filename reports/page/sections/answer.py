@@ -15,7 +15,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     """Sentences, and maps from class count and batch size to the fastest head."""
     return {
         "answers": answer.sentences(findings),
-        "holds": workloads.holds(findings.alone),
+        "holds": workloads.holds(findings),
         "maps": _maps(findings),
         "within": answer.WITHIN,
     }

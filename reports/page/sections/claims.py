@@ -13,4 +13,4 @@ NAME, TITLE = "claims", "Claims"
 
 def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     """Claims with their verdicts."""
-    return {"claims": claims.check(findings), "holds": workloads.holds(findings.alone)}
+    return {"claims": claims.check(findings), "holds": workloads.holds(findings)}

@@ -16,7 +16,7 @@ MOST_SIZES = 6
 
 def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     """A row per head and size of the training step; nothing where there is one clock."""
-    found = clocks.two_clocks(findings.run, findings.scatter)
+    found = clocks.two_clocks(findings.as_read, findings.alone, findings.scatter)
     steps = [one for one in found if one.phase == "train" and one.batch == findings.batch]
     sizes = sorted({one.classes for one in steps})
     shown = set(sizes[:: -(-len(sizes) // MOST_SIZES)]) | set(sizes[-1:]) if sizes else set()
@@ -34,4 +34,5 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
             for head in dict.fromkeys(one.head for one in steps)
         },
         "not_captured": reasons,
+        "noise": clocks.noise(findings.floor_by_clock),
     }

@@ -13,4 +13,4 @@ NAME, TITLE = "heads", "Heads"
 
 def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     """A row per head."""
-    return {"rows": findings.heads, "holds": workloads.holds(findings.alone)}
+    return {"rows": findings.heads, "holds": workloads.holds(findings)}

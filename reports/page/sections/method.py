@@ -16,6 +16,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     facts = findings.run.facts
     return {
         "facts": facts,
+        "inside": run_facts.inside(facts),
         "machine": run_facts.mapping(facts.get("machine")),
         "options": run_facts.options(facts),
         "dataset": run_facts.mapping(facts.get("dataset")),

@@ -23,7 +23,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     found = optimizers.rows(findings)
     settings = findings.settings if len(findings.settings) > 1 else ()
     return {
-        "usual": workloads.holds(findings.alone),
+        "usual": workloads.holds(findings),
         "changes": workloads.changes(findings),
         "workloads": [_shown(findings, setting) for setting in settings[:MOST_SHOWN]],
         "left_out": len(settings[MOST_SHOWN:]),
@@ -46,7 +46,7 @@ def _shown(findings: Findings, setting: Setting) -> dict[str, Any]:
             verdicts.setdefault(growth.head, {})[growth.phase] = _verdict(growth.time)
     return {
         "name": workloads.differences(setting, usual) or "as usual",
-        "holds": workloads.holds(setting),
+        "holds": workloads.holds(view),
         "batch": view.batch,
         "classes": sorted({n for row in fastest.values() for n in row}),
         "fastest": fastest,
