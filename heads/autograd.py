@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from torch._compile import _disable_dynamo
 from torch.autograd import Function
 
 
@@ -19,5 +19,5 @@ def apply(function: type[Function], *inputs: Any) -> Any:
 
 
 # As `torch.compiler.disable`, which would import the whole compiler here and now.
-apply_uncompiled = torch._disable_dynamo(apply)
+apply_uncompiled = _disable_dynamo(apply)
 """The same for a function that `torch.compile` cannot look into, and has to leave as it is."""

@@ -9,6 +9,7 @@ once, compiling included, is done before the clock runs.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from itertools import cycle
 from typing import Any
@@ -19,8 +20,12 @@ from bench.measure import capture
 from bench.measure.timing import Call
 from reports.results import Mode
 
-MOST_CALLS = 8
-"""Until nothing more is compiled: as often as torch compiles one function by default."""
+QUIET_CALLS, QUIET_SECONDS = 16, 0.5
+"""Calls in a row for which nothing is compiled, and what they may take, until that is believed: of
+a head whose shapes depend on the targets, another batch may want another graph."""
+
+MOST_CALLS = 100
+"""In all: a call that is compiled again and again is timed as it is."""
 
 
 class ModeError(Exception):
@@ -81,9 +86,9 @@ def settle(call: Call) -> int:
     def breaks() -> int:
         return sum(counters["graph_break"].values())
 
-    before = breaks()
+    before, quiet = breaks(), list[float]()
     for _ in range(MOST_CALLS):
-        known = counters["stats"]["unique_graphs"]
+        known, begin = counters["stats"]["unique_graphs"], time.perf_counter()
         try:
             call()
         except (torch.OutOfMemoryError, MemoryError):
@@ -91,6 +96,10 @@ def settle(call: Call) -> int:
         except Exception as error:
             raise ModeError(f"cannot be compiled: {capture.one_line(error)}") from error
         if counters["stats"]["unique_graphs"] == known:
+            quiet.append(time.perf_counter() - begin)
+        else:
+            quiet.clear()
+        if len(quiet) == QUIET_CALLS or sum(quiet) > QUIET_SECONDS:
             break
     return breaks() - before
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports import units
+from reports.results import fields
 
 
 def mapping(value: object) -> dict[str, Any]:
@@ -56,8 +57,15 @@ def sessions(facts: Mapping[str, Any]) -> dict[int, str]:
 
 def inside(facts: Mapping[str, Any]) -> str:
     """Which share of its time a run spent inside what it measured, in words; or nothing."""
-    measured, wall = facts.get("measured_seconds"), facts.get("wall_seconds")
-    for seconds in (measured, wall):
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
-            return ""
+    measured, wall = _seconds(facts, "measured_seconds"), _seconds(facts, "wall_seconds")
+    if not (measured and wall):
+        return ""
     return f"{units.share(measured / wall)} of {units.seconds(wall)} inside measured code"
+
+
+def _seconds(facts: Mapping[str, Any], name: str) -> float:
+    """A time; 0 for whatever else the file may hold."""
+    try:
+        return fields.seconds(facts, name)
+    except ValueError:
+        return 0.0

@@ -132,19 +132,22 @@ def test_compiling_is_over_before_the_clock_runs(monkeypatch):
     assert subject.prepare("train").laps == ()
 
 
-def test_calls_are_made_until_nothing_more_is_compiled():
+@pytest.mark.parametrize("compiled_at", [(1,), (1, 2, 10), range(1, 1_000)])
+def test_calls_are_made_until_nothing_more_is_compiled(compiled_at):
     from torch._dynamo.utils import counters
 
     made = []
 
     def call():
         made.append(1)
-        if len(made) < 4:
+        if len(made) in compiled_at:
             counters["stats"]["unique_graphs"] += 1
             counters["graph_break"]["a test's"] += 2
 
-    assert settle(call) == 6
-    assert len(made) == 4
+    breaks = settle(call)
+    last = min(max(compiled_at), modes.MOST_CALLS)
+    assert len(made) == min(last + modes.QUIET_CALLS, modes.MOST_CALLS)
+    assert breaks == 2 * min(len(compiled_at), modes.MOST_CALLS)
 
 
 def test_what_was_compiled_is_forgotten_with_the_last_subject(monkeypatch):
