@@ -318,6 +318,20 @@ def test_figures_are_written_beside_the_page_and_are_the_same_every_time(tmp_pat
         assert len(written) > 1000
 
 
+def test_runs_side_by_side_have_their_training_steps_in_one_figure(tmp_path: Path) -> None:
+    def written(name: str, gpu: str) -> str:
+        lines = [timed(cell("softmax", "train", n, 32), 0, [1e-6 * n] * 3) for n in (16, 64)]
+        return str(write_run(tmp_path / name, lines=lines, trainings=[], machine={"gpu": gpu}))
+
+    runs = [written("a", "A <GPU>"), written("b", "Another"), written("c", "Another")]
+    for machines in (runs[:2], runs[1:]):  # one machine may be there twice
+        assert main([*machines, "--figure", "--output", str(tmp_path / "out")]) == 0
+    drawn = (tmp_path / "out" / "a-and-b.svg").read_text("utf-8")
+    for title in ("A &lt;GPU&gt;, loop time, batch 32", "Another, loop time, batch 32"):
+        assert title in drawn
+    assert ">b<" in (tmp_path / "out" / "b-and-c.svg").read_text("utf-8")
+
+
 def test_user_errors_are_one_line_and_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
