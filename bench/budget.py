@@ -22,7 +22,7 @@ LEAST_DOSE = 0.25
 """Part of `--benchmark-max-time` that a cell keeps in every pass: with less, its share of the run
 would be mostly building and warming up."""
 
-BESIDE = {"search": 1.0, "pipeline": 2.5, "split": 0.5}
+BESIDE = {"device": 0.3, "search": 1.0, "pipeline": 2.5, "split": 0.5}
 """Seconds of a visit of this kind, whatever its cell."""
 
 FEW_BLOCKS = 10

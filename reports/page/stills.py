@@ -24,12 +24,14 @@ def beside(runs: Sequence[Findings]) -> Figure | None:
     if not all(lines) or len(lines) > MOST_BESIDE:
         return None
     looks = drawing.styles(list(dict.fromkeys(name for one in runs for name in one.run.names)))
+    places = [run_facts.where(one.run.facts) or one.run.name for one in runs]
+    if len(set(places)) < len(places):  # two runs of one machine
+        places = [one.run.name for one in runs]
+    clocks = [f", {one.clock} time" if len(one.as_read.clocks) else "" for one in runs]
     panels = {
-        f"{run_facts.where(one.run.facts) or one.run.name}, {one.clock} time, batch {one.batch}": s
-        for one, s in zip(runs, lines, strict=True)
+        f"{place}{clock}, batch {one.batch}": series
+        for place, clock, one, series in zip(places, clocks, runs, lines, strict=True)
     }
-    if len(panels) < len(runs):  # two runs of one machine
-        panels = {one.run.name: s for one, s in zip(runs, lines, strict=True)}
     return curves.beside(panels, looks, "Training step of each head alone")
 
 

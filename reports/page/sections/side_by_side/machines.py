@@ -19,5 +19,8 @@ def context(runs: Sequence[LetteredRun], looks: Looks) -> dict[str, Any]:
         "facts": {
             "machine": side_by_side.facts([run_facts.machine(one) for one in facts]),
             "what was asked": side_by_side.facts([run_facts.options(one) for one in facts]),
+            "how it is read": side_by_side.facts(
+                [{"clock": f"{run.findings.clock} time"} for run in runs]
+            ),
         }
     }
