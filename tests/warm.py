@@ -3,7 +3,7 @@
 What is started is a process of its own: arguments, folder, environment, signals and exit status
 are as ever, and this project's own modules are imported by it. Only what an interpreter reads
 before its first line (locale, `PYTHONUTF8`) is the server's. A Python that it starts in turn, and
-whose streams are its own, is forked likewise.
+whose streams are its own, is forked likewise; those of a pool are, from one that is begun for it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import atexit
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import select
@@ -28,9 +29,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, NoReturn
 
+TRAINING = ("torch", "torch.utils.tensorboard", "numba", "torchvision")
+"""What a process imports of others that trains."""
+
 BENCH = (
-    *("torch", "torch.utils.flop_counter", "torch.utils.tensorboard", "numba"),
-    *("PIL.Image", "packaging.requirements", "psutil", "pytest", "rich.progress", "torchvision"),
+    *(*TRAINING, "torch.utils.flop_counter", "PIL.Image", "packaging.requirements", "psutil"),
+    *("pytest", "rich.progress"),
     # For its report, which is a process of its own.
     *("jinja2", "matplotlib.backends.backend_svg", "matplotlib.figure", "pandas", "plotly.offline"),
     *("scipy.interpolate", "scipy.optimize", "scipy.special", "scipy.stats"),
@@ -171,7 +175,14 @@ def become(arguments: list[str], folder: str, environment: dict[str, str], strea
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [folder, *filter(None, paths)]
     subprocess.run = partial(run, subprocess.run)  # type: ignore[assignment]
+    multiprocessing.set_forkserver_preload(list(TRAINING))
+    multiprocessing.get_context = partial(forking, multiprocessing.get_context)
     execute(*arguments)
+
+
+def forking(get_context: Callable[..., Any], method: str | None = None) -> Any:
+    """`multiprocessing.get_context`, but processes are forked from one that did nothing else."""
+    return get_context("forkserver" if method == "spawn" else method)
 
 
 def run(cold: Callable[..., Any], command: Any, *others: Any, **options: Any) -> Any:
