@@ -45,7 +45,8 @@ def changed(text, diff):
 def project(tmp_path_factory):
     """A copy of the project with everything that the guide adds."""
     copy = tmp_path_factory.mktemp("project")
-    junk = shutil.ignore_patterns("__pycache__", "html", "reference", "test_guide.py")
+    # With what is compiled already: it takes longer than the tests.
+    junk = shutil.ignore_patterns("html", "reference", "test_guide.py")
     for folder in ("heads", "models", "bench", "reports", "tests", "docs"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=junk)
     shutil.copy(ROOT / "pyproject.toml", copy)

@@ -2,7 +2,8 @@
 
 What is started is a process of its own: arguments, folder, environment, signals and exit status
 are as ever, and this project's own modules are imported by it. Only what an interpreter reads
-before its first line (locale, `PYTHONUTF8`) is the server's.
+before its first line (locale, `PYTHONUTF8`) is the server's. A Python that it starts in turn, and
+whose streams are its own, is forked likewise; those of a pool are, from one that is begun for it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import atexit
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import select
@@ -22,15 +24,22 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, NoReturn
 
+TRAINING = ("torch", "torch.utils.tensorboard", "numba", "torchvision")
+"""What a process imports of others that trains."""
+
 BENCH = (
-    *("torch", "torch.utils.flop_counter", "torch.utils.tensorboard", "numba"),
-    *("PIL.Image", "packaging.requirements", "psutil", "pytest", "rich.progress", "torchvision"),
+    *(*TRAINING, "torch.utils.flop_counter", "PIL.Image", "packaging.requirements", "psutil"),
+    *("pytest", "rich.progress"),
+    # For its report, which is a process of its own.
+    *("jinja2", "matplotlib.backends.backend_svg", "matplotlib.figure", "pandas", "plotly.offline"),
+    *("scipy.interpolate", "scipy.optimize", "scipy.special", "scipy.stats"),
 )
-"""What the bench imports of others before it does anything."""
+"""What the bench imports of others, from its start to its report."""
 
 STREAMS = ("output", "errors")
 
@@ -113,14 +122,21 @@ def serve() -> None:
             importlib.import_module(name)
     gc.freeze()  # what is never looked at again is never copied
     for line in sys.stdin:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy's threads know how to be forked
-            child = os.fork()
+        child = fork()
         if not child:
             leave(become, *json.loads(line))
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     leave(sys.exit)
+
+
+def fork() -> int:
+    """As `os.fork`; what has been printed is not printed twice."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy's threads know how to be forked
+        return os.fork()
 
 
 def leave(last: Callable[..., object], *arguments: Any) -> NoReturn:
@@ -158,7 +174,34 @@ def become(arguments: list[str], folder: str, environment: dict[str, str], strea
     os.environ.update(environment)
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [folder, *filter(None, paths)]
-    option, what, *rest = arguments
+    subprocess.run = partial(run, subprocess.run)  # type: ignore[assignment]
+    multiprocessing.set_forkserver_preload(list(TRAINING))
+    multiprocessing.get_context = partial(forking, multiprocessing.get_context)
+    execute(*arguments)
+
+
+def forking(get_context: Callable[..., Any], method: str | None = None) -> Any:
+    """`multiprocessing.get_context`, but processes are forked from one that did nothing else."""
+    return get_context("forkserver" if method == "spawn" else method)
+
+
+def run(cold: Callable[..., Any], command: Any, *others: Any, **options: Any) -> Any:
+    """`subprocess.run`, which forks where `command` is `python -m ...` and shares its streams."""
+    if others or options.keys() - {"check"} or [*command[:2]] != [sys.executable, "-m"]:
+        return cold(command, *others, **options)
+    child = fork()
+    if not child:
+        atexit._clear()  # what is to happen at the end of whoever starts it happens there
+        leave(execute, *command[1:])
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    done: subprocess.CompletedProcess[str] = subprocess.CompletedProcess(command, status)
+    if options.get("check"):
+        done.check_returncode()
+    return done
+
+
+def execute(option: str, what: str, *rest: str) -> None:
+    """Run a module or a text as an interpreter does that is asked to."""
     sys.argv = [option, *rest]
     if option == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)

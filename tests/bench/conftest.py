@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.machine import identity, limits
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = str(ROOT / "pyproject.toml")
 
@@ -22,8 +24,12 @@ OFFLINE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https
 """Nothing listens there, so that a download fails at once, on any machine."""
 
 
+OWN = ("-p", "no:hypothesispytest", "-p", "no:xdist")
+"""Where headbench is installed alone, its pytest has none of the plugins of these tests."""
+
+
 def command(arguments):
-    return "-m", "pytest", "-c", SETTINGS, str(ROOT / "bench"), *arguments
+    return "-m", "pytest", *OWN, "-c", SETTINGS, str(ROOT / "bench"), *arguments
 
 
 def environment():
@@ -95,3 +101,18 @@ def finished(common_path, warm):
 def tiny():
     """Options of a run that takes seconds."""
     return TINY
+
+
+@pytest.fixture(scope="session")
+def looked():
+    """What this machine is and how fast, as a run finds out at its start."""
+    machine = identity.describe("cpu")
+    return machine, limits.measure("cpu", machine)
+
+
+@pytest.fixture
+def known_machine(looked, monkeypatch):
+    """Sessions of this process need not find that out again each."""
+    machine, rates = looked
+    monkeypatch.setattr(identity, "describe", lambda device: dict(machine))
+    monkeypatch.setattr(limits, "measure", lambda device, machine: dict(rates))

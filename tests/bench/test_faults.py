@@ -40,7 +40,7 @@ def open_session(path):
 
 
 @pytest.fixture
-def session(tmp_path):
+def session(tmp_path, known_machine):
     threads = torch.get_num_threads()
     yield open_session(tmp_path)
     torch.set_num_threads(threads)

@@ -1,12 +1,15 @@
 """A kept heap gives no page back, here and in processes started later; elsewhere it is refused."""
 
 import json
-import subprocess
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from bench.machine import heap
+
+ROOT = Path(__file__).parents[2]
 
 GLIBC = pytest.mark.skipif(
     sys.platform != "linux" or heap.platform.libc_ver()[0] != "glibc",
@@ -43,11 +46,13 @@ subprocess.run([sys.executable, "-c", sys.argv[2]], check=True)
 @GLIBC
 @pytest.mark.parametrize("source", [HERE, IN_A_CHILD], ids=["here", "in a child"])
 @pytest.mark.parametrize("asked", heap.HEAPS)
-def test_a_block_of_64_mib_is_faulted_in_again_unless_the_heap_is_kept(asked, source):
+def test_a_block_of_64_mib_is_faulted_in_again_unless_the_heap_is_kept(asked, source, warm):
     counting = COUNT + "print([faults() for _ in range(30)])"
-    command = [sys.executable, "-c", source, asked, counting]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    settled = json.loads(done.stdout)[-10:]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = warm.start("-c", source, asked, counting, cwd=ROOT, env=environment)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    settled = json.loads(output)[-10:]
     assert (max(settled) < PAGES / 4) if asked == "kept" else (min(settled) >= PAGES / 2)
 
 

@@ -1,6 +1,7 @@
 """Trainings of a run: the same whether one by one or at once, in this process or in others."""
 
 import json
+import multiprocessing
 import os
 import signal
 from contextlib import closing
@@ -9,14 +10,24 @@ from functools import partial
 import pytest
 import torch
 
+from bench.train import pool
 from bench.train.pool import CrashedError
 from bench.train.trainings import Assignment, Follower, Progress, Trainings, carry_out, name_of
 from models import variants
 from models.data import stand_in
 from models.training import CheckpointError
 from reports.results import RunFolder
+from tests.warm import TRAINING
 
 TINY = {"epochs": 2, "threads": 1}
+
+
+@pytest.fixture(autouse=True)
+def forked(monkeypatch):
+    """Processes come from one that has imported torch; test_pool.py has those that start anew."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(TRAINING))
+    monkeypatch.setattr(pool, "_CONTEXT", context)
 
 
 def configs():

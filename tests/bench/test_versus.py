@@ -534,13 +534,13 @@ def test_a_planted_slowdown_is_one_in_training_and_in_prediction(monkeypatch, sh
         assert (train, predict) == pytest.approx((3 * factor, factor), rel=2e-3)
 
 
-def test_a_slowdown_is_planted_in_one_head_of_one_side(tmp_path):
+def test_a_slowdown_is_planted_in_one_head_of_one_side(tmp_path, warm):
     shutil.copytree(ROOT / "heads", tmp_path / "heads")
     power.sow(tmp_path, "hierarchical", 1.0)
     asked = "import heads; print([heads.build(n, 8, 16).forward.__name__ for n in heads.names()])"
-    said = subprocess.run(
-        [sys.executable, "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout
+    process = warm.start("-c", asked, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""})
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors
     names = ast.literal_eval(said)
     slowed = [head for head, name in zip(heads.names(), names, strict=True) if name != "forward"]
     assert slowed == ["hierarchical"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,16 +11,18 @@ import torch
 from torch.func import functional_call, grad, vmap
 
 import heads
+from tests.warm import Warm
 
 every_head = pytest.mark.parametrize("name", heads.names())
 needs_numba = pytest.mark.skipif("hierarchical-fused" not in heads.names(), reason="needs numba")
 ROW_SPARSE = ["hierarchical", "two-level", "sampled"]
 
-RANK = """
-import sys, torch, torch.distributed as dist, heads
+RANKS = """
+import os, sys, torch, torch.distributed as dist, heads
 from torch.nn.parallel import DistributedDataParallel
-rank, store = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
+store, other = sys.argv[1], os.fork()  # imports torch for both
+rank = int(not other)
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 for name in heads.names():
     if name == "hierarchical-padded": continue  # as `hierarchical-dense`
@@ -60,31 +60,20 @@ if "hierarchical" in heads.names():  # in training, too
     head = DistributedDataParallel(heads.build("sampled", 8, 1000, num_sampled=10))
     head(torch.randn(4, 8), torch.arange(4)).loss.backward()
     assert not head.module.linear.weight.grad.is_sparse
-print("fine")
 dist.destroy_process_group()
+if other:
+    assert os.waitpid(other, 0)[1] == 0
+    print("fine")
 """
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(heads.__file__).parents[1]),
-        "OMP_NUM_THREADS": "1",
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", RANK, str(rank), str(tmp_path / "store")],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        said, errors = rank.communicate(timeout=120)
-        assert rank.returncode == 0, errors
-        assert "fine" in said
+def test_two_processes_train_as_one(tmp_path: Path, warm: Warm) -> None:
+    root = Path(heads.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    process = warm.start("-c", RANKS, str(tmp_path / "store"), cwd=root, env=environment)
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "fine" in said
 
 
 @needs_numba

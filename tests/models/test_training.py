@@ -1,6 +1,6 @@
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -299,6 +299,23 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(
+    tiny: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[TrainingConfig], tuple[Training, Any]]:
+    """A training in one go, for all interruptions of it: its record, and the model's state."""
+    known: dict[str, tuple[Training, Any]] = {}
+
+    def uninterrupted(config: TrainingConfig) -> tuple[Training, Any]:
+        if repr(config) not in known:
+            file = tmp_path_factory.mktemp("whole") / "checkpoint"
+            record = train(config, tiny, checkpoint=file)
+            known[repr(config)] = record, torch.load(file, weights_only=True)["model"]
+        return known[repr(config)]
+
+    return uninterrupted
+
+
 @pytest.mark.parametrize(
     ("recipe", "epoch", "batch"),
     [
@@ -322,10 +339,16 @@ RECIPES: dict[str, dict[str, Any]] = {
     ids=lambda settings: settings.get("head_options", {}).get("tree", settings["head"]),
 )
 def test_an_interrupted_training_ends_with_the_same_result(
-    head: dict[str, Any], recipe: str, epoch: int, batch: int, tiny: Dataset, tmp_path: Path
+    head: dict[str, Any],
+    recipe: str,
+    epoch: int,
+    batch: int,
+    tiny: Dataset,
+    uninterrupted: Callable[[TrainingConfig], tuple[Training, Any]],
+    tmp_path: Path,
 ) -> None:
     config = TrainingConfig(**{**asdict(SMALL), **head, **RECIPES[recipe]})
-    whole = train(config, tiny, checkpoint=tmp_path / "whole")
+    whole, expected = uninterrupted(config)
     with pytest.raises(KeyboardInterrupt):
         train(config, tiny, observer=Interrupt(epoch, batch), checkpoint=tmp_path / "torn")
     recorder = Recorder()
@@ -333,9 +356,7 @@ def test_an_interrupted_training_ends_with_the_same_result(
 
     assert recorder.batches[0] == (epoch, 1, 13)
     assert without_times(resumed) == without_times(whole)
-    expected, found = (
-        torch.load(tmp_path / file, weights_only=True)["model"] for file in ("whole", "torn")
-    )
+    found = torch.load(tmp_path / "torn", weights_only=True)["model"]
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
