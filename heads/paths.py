@@ -13,8 +13,6 @@ row-sparse gradient for any optimizer, a dense one, or the step itself, is the s
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -24,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from heads import paths_torch
 from heads.autograd import opaque_apply
 from heads.base import at_least_float32
+from heads.extras import optional
 from heads.kernels import row_sparse_gradient
 from heads.transforms import in_ddp
 
@@ -37,28 +36,17 @@ room for roundings."""
 
 def back_end(weight: Tensor) -> BackEnd:
     """The fastest back end for a weight of this dtype, there where it is."""
+    found = None
     if weight.device.type == "cpu" and weight.dtype == torch.float32:
-        return optional("heads.paths_numba") or paths_torch
+        found = optional("heads.paths_numba")
     if weight.is_cuda and weight.dtype != torch.float64:
-        return optional("heads.paths_triton") or paths_torch
-    return paths_torch
+        found = optional("heads.paths_triton")
+    return cast("BackEnd", found or paths_torch)
 
 
 def gathers(weight: Tensor) -> bool:
     """Whether walking a path means torch's gathers, which few rows are not worth."""
-    return back_end(weight) is paths_torch
-
-
-@cache
-def optional(module: str) -> BackEnd | None:
-    """A back end whose requirement may be absent, broken or unable to compile: then None.
-
-    Such a requirement may raise whatever it likes on the way.
-    """
-    try:
-        return cast("BackEnd", import_module(module))
-    except (Exception, SystemExit):
-        return None
+    return back_end(weight) is cast("BackEnd", paths_torch)
 
 
 def path_loss(

@@ -85,27 +85,20 @@ class NumbaWalk:
         samples, changes, starts, rows = self._runs(grad)
         weight = grad.new_empty(len(rows), self._input.shape[1])
         bias = grad.new_empty(len(rows))
-        self._add(samples, changes, starts, None, weight, bias)
+        self._add((samples, changes, starts, starts), weight, bias, fresh=True)
         return RowSums(rows, weight, bias, True)
 
     def add(self, grad: Tensor, scale: float, weight: Tensor, bias: Tensor) -> None:
         """Add the same gradient, times `scale`, to the rows of (R, d) and (R,), in place."""
-        self._add(*self._runs(grad * scale), weight, bias)
+        self._add(self._runs(grad * scale), weight, bias, fresh=False)
 
-    def _add(
-        self,
-        samples: Tensor,
-        changes: Tensor,
-        starts: Tensor,
-        rows: Tensor | None,
-        weight: Tensor,
-        bias: Tensor,
-    ) -> None:
-        fresh = rows is None
-        targets = starts if rows is None else rows
-        arrays = (a.numpy() for a in (samples, changes, starts, targets, weight, bias))
+    def _add(self, runs: tuple[Tensor, ...], weight: Tensor, bias: Tensor, fresh: bool) -> None:
+        samples, changes, starts, rows = (run.numpy() for run in runs)
         numba.set_num_threads(self._threads)
-        _add_runs(self._input, *arrays, fresh, self._threads)
+        _add_runs(
+            self._input, samples, changes, starts, rows, weight.numpy(), bias.numpy(), fresh,
+            self._threads,
+        )  # fmt: skip
 
 
 def _use_threads_for(work: int) -> int:

@@ -182,7 +182,7 @@ class TableWalk:
 
 def _power(size: int, most: int = 2**20, least: int = 1) -> int:
     """The power of two that a tile for so many needs, between these bounds."""
-    return max(least, min(most, triton.next_power_of_2(max(1, size))))
+    return max(least, min(most, 1 << (max(1, size) - 1).bit_length()))
 
 
 def _blocks(size: int, block: int) -> int:

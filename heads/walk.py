@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -62,7 +61,9 @@ class Walk(Protocol):
         jacobian: of each output in its sample's input, (N, d).
     """
 
-    output: Tensor
+    @property
+    def output(self) -> Tensor:
+        """(N,)."""
 
     @property
     def jacobian(self) -> Tensor:
@@ -78,5 +79,15 @@ class Walk(Protocol):
 class BackEnd(Protocol):
     """A module that can walk."""
 
-    walk: Callable[[Tensor, Tensor, Tensor, Any, bool], Walk]
-    """input (N, d), weight (R, d), bias (R,), paths, and whether the jacobian will be wanted."""
+    def walk(
+        self, input: Tensor, weight: Tensor, bias: Tensor, paths: Heap | Table, wanted: bool
+    ) -> Walk:
+        """Walk the paths of a batch.
+
+        Args:
+            input: (N, d).
+            weight: (R, d).
+            bias: (R,).
+            paths: from the root to each sample's class.
+            wanted: whether the jacobian will be.
+        """

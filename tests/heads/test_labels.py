@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import heads
 from bench.measure import planting
-from heads import search, softmax_chunked
+from heads import search, softmax_torch
 from heads.trees import huffman
 
 FEATURES, CLASSES, BATCH = 32, 1000, 16
@@ -69,7 +69,7 @@ def work(name: str, classes: Tensor, phase: heads.Phase) -> Counter[Any]:
 @pytest.fixture(autouse=True)
 def _ways_of_many_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slices and searches, which so few classes are spared."""
-    monkeypatch.setattr(softmax_chunked, "CHUNK_ELEMENTS", 2_000)
+    monkeypatch.setattr(softmax_torch, "ELEMENTS", 2_000)
     monkeypatch.setattr(search, "SEARCH_FROM", 0)
     monkeypatch.setattr(search, "SEARCH_SHARE", 1)
 

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import heads
+from heads.extras import optional
 from heads.heap import heap_path
 from heads.kernels import path_log_prob
-from heads.paths import optional
 from heads.tree_softmax import TreeSoftmax
 from heads.tree_tables import softmax_over_children
 from heads.trees import Tree, balanced, huffman
@@ -252,7 +252,8 @@ def test_tritons_kernels_in_its_interpreter() -> None:
     """All tests of this file, again."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
-         "-k", "triton", __file__],
+         "-k", "triton", __file__,
+         str(Path(__file__).with_name("test_softmax_kernels.py"))],
         env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
         cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
