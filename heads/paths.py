@@ -72,10 +72,12 @@ def path_loss(
         RuntimeError: in the backward of a step, before a row has moved, where the loss came back
             multiplied by more than 1 (on an accelerator, the device's own assertion, later).
     """
-    with torch.autocast(input.device.type, enabled=False):
-        output, loss = opaque_apply(
-            _PathLoss, input, weight, bias, paths, sparse and not in_ddp(), rate
-        )
+    if torch.is_autocast_enabled(input.device.type):
+        with torch.autocast(input.device.type, enabled=False):
+            return path_loss(input, weight, bias, paths, sparse, rate)
+    output, loss = opaque_apply(
+        _PathLoss, input, weight, bias, paths, sparse and not in_ddp(), rate
+    )
     return output, loss
 
 

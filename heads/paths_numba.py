@@ -133,6 +133,16 @@ def _can_be_kept() -> bool:
 _KEPT = _can_be_kept()
 
 
+def _start_threads() -> None:
+    """Start numba's threads, which sets how many torch would use, and set that back."""
+    threads = torch.get_num_threads()
+    numba.set_num_threads(1)
+    torch.set_num_threads(threads)
+
+
+_start_threads()
+
+
 def _compiled(**options: Any) -> Callable[[Loops], Loops]:
     """Numba's decorator, with the types that it keeps and does not declare."""
     decorate: Callable[[Loops], Loops] = numba.njit(cache=_KEPT, **options)

@@ -95,12 +95,12 @@ def kernels(weight: Tensor) -> ModuleType:
 
 
 def _slice_size(batch_size: int, weight: Tensor) -> int:
-    """Most classes of a slice, a multiple of 64 if there are so many."""
+    """Most classes of a slice."""
     chosen = kernels(weight)
-    size = int(chosen.ELEMENTS) // max(1, batch_size)
-    if weight.device.type != "cpu" and chosen is softmax_torch:
-        size = max(size, -(-len(weight) // ACCELERATOR_CHUNKS))
-    return max(1, size if size < 64 else size // 64 * 64)
+    size = max(1, int(chosen.ELEMENTS) // max(1, batch_size))
+    if chosen is not softmax_torch:
+        return max(64, size // 64 * 64)  # kernels make noise for several classes at a time
+    return size if weight.is_cpu else max(size, -(-len(weight) // ACCELERATOR_CHUNKS))
 
 
 def _slices(input: Tensor, weight: Tensor) -> Iterator[slice]:
