@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from heads.adaptive import Adaptive
 from heads.base import Cost, Head, HeadOutput, Phase
+from heads.fused import fused_on_tree
 from heads.gumbel import Gumbel, GumbelNormal
 from heads.hierarchical import HierarchicalDense, HierarchicalPadded
 from heads.options import parse
@@ -32,33 +33,20 @@ _HEADS: dict[str, Callable[..., Head]] = {
     "gumbel-normal": GumbelNormal,
     "hierarchical": on_tree,
     "hierarchical-dense": HierarchicalDense,
+    "hierarchical-fused": fused_on_tree,
     "hierarchical-padded": HierarchicalPadded,
     "adaptive": Adaptive,
     "softmax-chunked": SoftmaxChunked,
     "sampled": Sampled,
     "two-level": TwoLevel,
 }
-_ABSENT: dict[str, str] = {}
-"""Why a head is not there. An optional extra may be absent, broken or unable to compile, and raise
-whatever it likes on the way; the other heads do without it."""
-
-try:
-    from heads.fused import HierarchicalFused
-except (Exception, SystemExit) as error:
-    _ABSENT["hierarchical-fused"] = (
-        "needs the optional extra 'fast' (numba), which does not work here: "
-        f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    )
-else:
-    _HEADS["hierarchical-fused"] = HierarchicalFused
-
 
 FROM_DATA = ("counts", "examples", "order")
 """Options whose values cannot be written in a call on a command line."""
 
 
 def names() -> tuple[str, ...]:
-    """Every head that `build` knows; those of an optional extra only where it works."""
+    """Every head that `build` knows."""
     return tuple(_HEADS)
 
 
@@ -107,8 +95,7 @@ def build(
         options: the head's own; see its class.
 
     Raises:
-        ValueError: unknown name or option (the message lists what exists), a head whose optional
-            extra does not work (it says why), or a bad value.
+        ValueError: unknown name or option (the message lists what exists), or a bad value.
     """
     known = _parameters(name)
     _check_options(name, options, known)
@@ -142,8 +129,6 @@ def _kind(name: str) -> type[Head]:
 
 def _parameters(name: str) -> dict[str, inspect.Parameter]:
     """The options of the head called `name`."""
-    if name in _ABSENT:
-        raise ValueError(f"head {name!r} {_ABSENT[name]}")
     if name not in _HEADS:
         raise ValueError(f"unknown head {name!r}; heads are: {', '.join(_HEADS)}")
     return dict(list(inspect.signature(_HEADS[name]).parameters.items())[2:])

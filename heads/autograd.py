@@ -1,9 +1,10 @@
-"""Contact with the parts of torch's autograd whose annotations differ from release to release."""
+"""Contact with the parts of torch's autograd and compiler that differ from release to release."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch._compile import _disable_dynamo
 from torch.autograd import Function
 
@@ -18,6 +19,14 @@ def apply(function: type[Function], *inputs: Any) -> Any:
     return getattr(function, "apply")(*inputs)  # noqa: B009
 
 
+def opaque_apply(function: type[Function], *inputs: Any) -> Any:
+    """The same, which `torch.compile` leaves as it is.
+
+    Kernels of other compilers are none of its business, and numba, compiling while its own frames
+    are watched, fails.
+    """
+    return (_not_traced if torch.compiler.is_compiling() else apply)(function, *inputs)
+
+
 # As `torch.compiler.disable`, which would import the whole compiler here and now.
-apply_uncompiled = _disable_dynamo(apply)
-"""The same for a function that `torch.compile` cannot look into, and has to leave as it is."""
+_not_traced = _disable_dynamo(apply)

@@ -9,9 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heads import softmax_torch
 from heads.base import Cost, HeadOutput
 from heads.options import flag, integer, number
 from heads.softmax import Softmax
+from heads.softmax_chunked import chunked_log_prob, fits_one_slice, kernels
+from heads.softmax_torch import Perturbation
+from heads.transforms import in_func
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,6 +160,8 @@ class Gumbel(Softmax):
         """Relaxed log-probability of each target and the mean loss; plain when not training."""
         if not self.training:
             return super().forward(input, target)
+        if self._in_slices(self.draws * len(input)):
+            return self._chunked(input, target)
         logits = self.logits(input)
         self.check_target(input, target)
         if self.draws > 1:
@@ -172,6 +178,36 @@ class Gumbel(Softmax):
             output = -F.cross_entropy(scores, target, reduction="none")
         if self.draws > 1:
             output = output.view(self.draws, -1).mean(dim=0)
+        return HeadOutput(output, -output.mean())
+
+    def _in_slices(self, samples: int) -> bool:
+        """Whether the noise is made by kernels, slice by slice, and again in the backward."""
+        weight = self.linear.weight
+        usual = (self.noise, self.loss, self.hard) == ("gumbel", "log", False)
+        return (
+            usual
+            and kernels(weight) is not softmax_torch
+            and not fits_one_slice(samples, weight)
+            and not in_func()
+        )
+
+    def _chunked(self, input: Tensor, target: Tensor) -> HeadOutput:
+        """The usual loss, without the N x n scores and their noise."""
+        features = self.checked_input(input)
+        self.check_target(features, target)
+        weight, bias = self.linear.weight, self.linear.bias
+        tau = self._next_tau()
+        if not isinstance(tau, Tensor):
+            tau = torch.full((1,), tau, device=weight.device)
+        seed = torch.randint(2**31, (1,), device=weight.device)
+        output = chunked_log_prob(
+            features.repeat(self.draws, 1),
+            weight,
+            bias,
+            target.repeat(self.draws),
+            Perturbation(seed, tau.float().view(1)),
+        )
+        output = output.view(self.draws, -1).mean(dim=0)
         return HeadOutput(output, -output.mean())
 
     def forward_cost(self, batch_size: int) -> Cost:

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from heads.base import INT64_BYTES, Cost, HeadOutput, Phase, at_least_float32, distinct
 from heads.heap import Path, best_leaf, heap_path, leaf_log_prob
-from heads.kernels import Pairs, gathered, pair_scores, path_log_prob, score_pairs
+from heads.kernels import gathered, path_log_prob, score_pairs
 from heads.order import Ordered
+from heads.paths import gathers, path_loss
 from heads.search import TreeHead
 from heads.transforms import in_func
 from heads.trees import Tree, balanced
+from heads.walk import Heap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from heads.search import Descent
 
 ALL_NODES_UP_TO = 256
-"""Up to here one matrix product over all nodes, with a dense gradient, beats gathering paths."""
+"""Up to here a dense gradient beats a row-sparse one, and of torch's operators one matrix product
+over all nodes beats gathering paths."""
 
 
 class HierarchicalDense(Ordered):
@@ -146,9 +149,10 @@ class Hierarchical(TreeHead, HierarchicalDense):
 
     As `HierarchicalDense`, but the gradient of the weight is row-sparse (`torch.sparse_coo`,
     coalesced): it holds the rows on the batch's paths and no others, so that forward, backward and
-    a plain SGD step all touch O(N log n) rows. With few classes (n <= 256) one matrix product over
-    all nodes with a dense gradient is cheaper than gathering, and is used instead: same function,
-    same parameters.
+    a plain SGD step all touch O(N log n) rows. With few classes (n <= 256) the gradient is dense,
+    and where the paths would have to be gathered with torch's operators, one matrix product over
+    all nodes is cheaper, and is used instead: same function, same parameters. `heads.paths` says
+    which kernels there are.
 
     Which optimizer: `torch.optim.SGD` without momentum and `torch.optim.SparseAdam` touch only the
     gradient's rows. `SGD(momentum=...)` gives the right result, but its momentum soon holds every
@@ -160,9 +164,10 @@ class Hierarchical(TreeHead, HierarchicalDense):
     Source, arguments, shape, errors: as `HierarchicalDense`.
 
     Cost, with L = ceil(log2 n) and R the distinct rows that a batch touches (see `rows_touched`; at
-    most N L), in multiply-adds:
-    forward N L d, backward 2 N L d, step R (d + 1), predict at worst N (n - 1) d; for n <= 256,
-    N (n - 1) d, 2 N (n - 1) d, (n - 1) (d + 1), N (n - 1) d.
+    most N L), in multiply-adds: with kernels, which have the rows at hand for the input's gradient,
+    forward 2 N L d, backward N (L + 1) d; else forward N L d, backward 2 N L d, or for n <= 256
+    N (n - 1) d, 2 N (n - 1) d. Step R (d + 1), for n <= 256 (n - 1) (d + 1). Predict at worst
+    N (n - 1) d.
     """
 
     def __init__(
@@ -178,8 +183,8 @@ class Hierarchical(TreeHead, HierarchicalDense):
     def arrange(self, order: Sequence[int] | Tensor | None, device: torch.device) -> None:
         """Give the classes this order; with few of them, tables of their paths follow from it."""
         super().arrange(order, device)
-        self.all_nodes = self.num_classes <= ALL_NODES_UP_TO
-        if self.all_nodes:
+        self.few_nodes = self.num_classes <= ALL_NODES_UP_TO
+        if self.few_nodes:
             leaf = self.places(torch.arange(self.num_classes, device=device))
             self.path_rows: Tensor
             self.path_signs: Tensor
@@ -191,8 +196,8 @@ class Hierarchical(TreeHead, HierarchicalDense):
 
     @property
     def row_sparse(self) -> bool:
-        """Where paths are gathered, and not all nodes scored."""
-        return not self.all_nodes
+        """Where a gradient of all rows would be more than a few."""
+        return not self.few_nodes
 
     @property
     def tree(self) -> Tree:
@@ -221,10 +226,15 @@ class Hierarchical(TreeHead, HierarchicalDense):
 
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
-        if not self.all_nodes:
+        weight, bias = self.nodes.weight, self.nodes.bias
+        rate = self.own_step(weight)
+        if in_func() and not self.few_nodes:
             return super().forward(input, target)
         features = self.checked_input(input)
         self.check_target(features, target)
+        if rate is not None or not (self.scores_all or in_func()):
+            paths = Heap(self.places(target), self.leaves)
+            return HeadOutput(*path_loss(features, weight, bias, paths, self.row_sparse, rate))
         rows, signs, offsets = (
             table.index_select(0, target)
             for table in (self.path_rows, self.path_signs, self.path_offsets)
@@ -232,46 +242,41 @@ class Hierarchical(TreeHead, HierarchicalDense):
         output = path_log_prob(self.nodes(features).gather(1, rows), signs, offsets)
         return HeadOutput(output, -output.mean())
 
-    def _scores(self, input: Tensor, path: Path) -> Tensor:
-        if in_func():
-            return super()._scores(input, path)
-        batch_size, depth = path.rows.shape
-        pairs = torch.arange(batch_size * depth, device=input.device).view(batch_size, depth)
-        # From left to right, paths pass each level's nodes in ascending order: no need to sort.
-        order = pairs.index_select(0, path.places.argsort()).t().flatten()
-        return pair_scores(
-            input,
-            self.nodes.weight,
-            self.nodes.bias,
-            Pairs(path.rows.flatten(), pairs.flatten() // depth, pairs[:, 0], order),
-        ).view(batch_size, depth)
+    @property
+    def scores_all(self) -> bool:
+        """Whether all nodes are scored in training: if they are few, and paths to be gathered."""
+        return self.few_nodes and gathers(self.nodes.weight)
 
     def forward_cost(self, batch_size: int) -> Cost:
-        """A path per sample, or one product over all nodes."""
-        if not self.all_nodes:
-            return super().forward_cost(batch_size)
+        """A path per sample; by kernels, the input's gradient as well. Or one product over all."""
         n, d, path = self.leaves - 1, self.in_features, batch_size * self.depth
-        elements = n * (d + 1) + batch_size * (d + 1) + path
-        return Cost(batch_size * n * d, elements * self.itemsize + batch_size * INT64_BYTES)
+        if self.scores_all:
+            elements = n * (d + 1) + batch_size * (d + 1) + path
+            products = batch_size * n * d
+        elif gathers(self.nodes.weight):
+            return super().forward_cost(batch_size)
+        else:
+            elements = self.rows_touched(batch_size) * (d + 1) + batch_size * (2 * d + 1) + path
+            products = 2 * path * d
+        return Cost(products, elements * self.itemsize + batch_size * INT64_BYTES)
 
     def backward_cost(self, batch_size: int) -> Cost:
-        """Two products along each path, a gradient of the rows touched; or two over all nodes."""
-        d, path = self.in_features, batch_size * self.depth
-        if self.all_nodes:
-            n = self.leaves - 1
-            elements = n * d + batch_size * d + path + n * (d + 1) + batch_size * d
-            return Cost(2 * batch_size * n * d, elements * self.itemsize + batch_size * INT64_BYTES)
-        rows = self.rows_touched(batch_size)
-        read = rows * d + batch_size * d + path
-        written = rows * (d + 1) + batch_size * d
-        return Cost(
-            2 * path * d,
-            (read + written) * self.itemsize + (batch_size + 2 * rows) * INT64_BYTES,
-        )
+        """A gradient of the rows touched, or of all; and the input's, unless it is there."""
+        n, d, path = self.leaves - 1, self.in_features, batch_size * self.depth
+        rows = n if self.few_nodes else self.rows_touched(batch_size)
+        indices = batch_size + (0 if self.few_nodes else 2 * rows)
+        if self.scores_all:
+            products, read = 2 * batch_size * n * d, n * d
+        elif gathers(self.nodes.weight):
+            products, read = 2 * path * d, rows * d
+        else:
+            products, read = path * d + batch_size * d, batch_size * d
+        elements = read + batch_size * d + path + rows * (d + 1) + batch_size * d
+        return Cost(products, elements * self.itemsize + indices * INT64_BYTES)
 
     def step_cost(self, batch_size: int) -> Cost:
         """Only rows on a path are read and written; or all of them."""
-        if self.all_nodes:
+        if self.few_nodes:
             return super().step_cost(batch_size)
         rows = self.rows_touched(batch_size)
         parameters = rows * (self.in_features + 1)

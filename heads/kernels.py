@@ -1,17 +1,9 @@
-"""Scores of chosen rows of a weight, with a gradient that holds those rows and no others.
-
-Three products make up a training step on paths, and each of them is an embedding bag, which
-gathers, multiplies and sums without ever building the gathered rows:
-
-- the scores are dot products of a sample with its rows: the bag's gradient in its weights;
-- the input's gradient is a weighted sum of a sample's rows: a bag of rows;
-- a row's gradient is a weighted sum of the samples that use it: a bag of samples.
-"""
+"""Chosen rows of a weight: their scores, and gradients that hold those rows and no others."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,96 +15,26 @@ from heads.base import Head, at_least_float32
 from heads.transforms import in_ddp, in_func
 
 
-class Pairs(NamedTuple):
-    """M pairs of a sample and a row it scores, grouped by sample.
-
-    Attributes:
-        rows: the row of each pair, (M,).
-        samples: the sample of each pair, ascending, (M,).
-        starts: where each sample's pairs begin, (N,).
-        order: a permutation of the pairs that puts `rows` in ascending order, (M,).
-    """
-
-    rows: Tensor
-    samples: Tensor
-    starts: Tensor
-    order: Tensor
-
-
-def pair_scores(input: Tensor, weight: Tensor, bias: Tensor, pairs: Pairs) -> Tensor:
-    """`weight[rows] . input[samples] + bias[rows]`, its parameter gradients row-sparse.
+def score_pairs(
+    input: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, samples: Tensor
+) -> Tensor:
+    """`weight[rows] . input[samples] + bias[rows]`, without a gradient.
 
     Args:
         input: (N, d).
         weight: (R, d).
         bias: (R,).
-        pairs: M pairs of a sample in [0, N) and a row in [0, R).
+        rows: of M pairs, each in [0, R), (M,).
+        samples: of the pairs, ascending, each in [0, N), (M,).
 
     Returns:
-        Scores, (M,), float32 at least. Backward gives `weight` and `bias` coalesced
-        `torch.sparse_coo` gradients of the distinct rows, so nothing of size R is ever made, but
-        under `DistributedDataParallel`, which can average dense gradients alone.
+        Scores, (M,), float32 at least.
     """
-    if torch.is_autocast_enabled(input.device.type):
-        with torch.autocast(input.device.type, enabled=False):
-            return pair_scores(input, weight, bias, pairs)
-    scores: Tensor = apply(_PairScores, input, weight, bias, *pairs, in_ddp())
-    return scores
-
-
-def score_pairs(
-    input: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, samples: Tensor
-) -> Tensor:
-    """`pair_scores` without a gradient: (N, d), (R, d), (R,), (M,), (M,) -> (M,)."""
     # Nothing is gathered. Sum mode (0) has no use for the bags' starts.
     dots: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
         input, weight, rows, rows[:0], samples, 0
     )
     return at_least_float32(dots) + bias.index_select(0, rows)
-
-
-class _PairScores(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        input: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        rows: Tensor,
-        samples: Tensor,
-        starts: Tensor,
-        order: Tensor,
-        dense: bool,
-    ) -> Tensor:
-        ctx.save_for_backward(input, weight, rows, samples, starts, order)
-        ctx.dense = dense
-        return score_pairs(input, weight, bias, rows, samples)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_scores: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, rows, samples, starts, order = ctx.saved_tensors
-        grad_input = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            grad_input = F.embedding_bag(
-                rows, weight, starts, mode="sum", per_sample_weights=grad_scores.to(weight.dtype)
-            )
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            distinct, group, counts = torch.unique_consecutive(
-                rows.index_select(0, order), return_inverse=True, return_counts=True
-            )
-            slopes = grad_scores.index_select(0, order)
-            values = F.embedding_bag(
-                samples.index_select(0, order),
-                at_least_float32(features),
-                counts.cumsum(0) - counts,
-                mode="sum",
-                per_sample_weights=slopes,
-            )
-            offsets = slopes.new_zeros(distinct.numel()).index_add_(0, group, slopes)
-            grad_weight = _only_rows(distinct, values, weight, ctx.dense)
-            grad_bias = _only_rows(distinct, offsets, weight[:, 0], ctx.dense)
-        return grad_input, grad_weight, grad_bias, None, None, None, None, None
 
 
 def gathered(weight: Tensor, rows: Tensor) -> Tensor:
@@ -144,7 +66,7 @@ class _Gathered(torch.autograd.Function):
 
 
 def sparsely_gathered(weight: Tensor, bias: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """`weight[rows]` and `bias[rows]`, with gradients as those of `pair_scores`.
+    """`weight[rows]` and `bias[rows]`, with row-sparse gradients of the rows.
 
     Args:
         weight: (R, d).
@@ -198,6 +120,10 @@ class RowSparse(Head):
     def row_sparse(self) -> bool:
         """Whether the gradients are row-sparse, and not dense."""
 
+    def own_step(self, weight: Tensor) -> float | None:
+        """Learning rate of the step that the backward of this forward makes by itself, if any."""
+        return None
+
     def keep_coalesced(self) -> None:
         """Let sparse gradients of the parameters stay marked as coalesced.
 
@@ -217,8 +143,10 @@ def _mark_coalesced(parameter: Tensor) -> None:
     gradient = parameter.grad
     if gradient is not None and gradient.is_sparse:
         rows = gradient._indices()[0]
-        if bool((rows[1:] > rows[:-1]).all()):
-            gradient._coalesced_(True)
+        if rows.is_cpu:
+            array = rows.numpy()  # several times as fast for so few
+            ascend = bool((array[1:] > array[:-1]).all())
+            gradient._coalesced_(ascend)
 
 
 def path_log_prob(scores: Tensor, signs: Tensor, offsets: Tensor) -> Tensor:
@@ -234,15 +162,19 @@ def path_log_prob(scores: Tensor, signs: Tensor, offsets: Tensor) -> Tensor:
     return F.logsigmoid(signed).sum(dim=1)
 
 
-def _only_rows(rows: Tensor, values: Tensor, like: Tensor, dense: bool) -> Tensor:
-    """A tensor like another, zero but for `rows`, which are ascending and distinct."""
-    values = values.to(like.dtype)
-    if dense:
-        return torch.zeros_like(like).index_copy_(0, rows, values)
+def row_sparse_gradient(rows: Tensor, values: Tensor, like: Tensor, distinct: bool) -> Tensor:
+    """A sparse tensor like another, with these rows, which ascend if they are distinct."""
     return torch.sparse_coo_tensor(
         rows.unsqueeze(0),
-        values,
+        values.to(like.dtype),
         like.shape,
         check_invariants=False,
-        is_coalesced=True,
+        is_coalesced=distinct,
     )
+
+
+def _only_rows(rows: Tensor, values: Tensor, like: Tensor, dense: bool) -> Tensor:
+    """A tensor like another, zero but for `rows`, which are ascending and distinct."""
+    if dense:
+        return torch.zeros_like(like).index_copy_(0, rows, values.to(like.dtype))
+    return row_sparse_gradient(rows, values, like, True)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from heads import tree_tables
 from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32, check_sizes, distinct
 from heads.clustering import clustered
 from heads.heap import CACHED_SCORES
 from heads.hierarchical import ALL_NODES_UP_TO, Hierarchical
-from heads.kernels import Pairs, pair_scores, score_pairs
+from heads.kernels import score_pairs
 from heads.options import integer, shown
 from heads.order import where_loaded
+from heads.paths import path_loss
 from heads.search import TreeHead
 from heads.transforms import in_func
+from heads.tree_tables import softmax_over_children
 from heads.trees import (
     Tree,
     balanced,
@@ -26,6 +28,7 @@ from heads.trees import (
     learned_order,
     superclass_order,
 )
+from heads.walk import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,10 +37,6 @@ if TYPE_CHECKING:
 
 ROWS_PER_GATHER = 4
 """Gathering a row and updating it sparsely costs about as much as this many rows of a product."""
-
-ZERO_SCORE, NO_CHILD, NO_PIECE = -1, -2, -3
-"""What stands for a row where there is none: a score of 0, no child, no further piece of a
-child."""
 
 FROM_EXAMPLES = ("learned", "clustered")
 """Trees that are made from features and targets."""
@@ -91,6 +90,9 @@ class TreeSoftmax(TreeHead):
     worst N R d; where all rows are scored, S = T = R.
     """
 
+    always_on_paths: ClassVar[bool] = False
+    """Whether rows are gathered even where one product over all would be cheaper."""
+
     def __init__(self, in_features: int, num_classes: int, tree: Tree, pieces: int = 1) -> None:
         super().__init__(in_features, num_classes)
         if not isinstance(tree, Tree):
@@ -98,15 +100,15 @@ class TreeSoftmax(TreeHead):
         if tree.num_classes != num_classes:
             raise ValueError(f"tree must have {num_classes} leaves, got {tree.num_classes}")
         self.pieces = integer("pieces", pieces, 1)
-        tables = _tables(tree, self.pieces)
-        self.rows = nn.Linear(in_features, int((tables[1] >= 0).sum()))
-        self._grow(tree, tables, self.rows.weight.device)
+        made = tree_tables.tables(tree, self.pieces)
+        self.rows = nn.Linear(in_features, int((made[1] >= 0).sum()))
+        self._grow(tree, made, self.rows.weight.device)
         self.keep_coalesced()
 
     def _grow(
         self, tree: Tree, tables: tuple[Tensor, Tensor, Tensor], device: torch.device
     ) -> None:
-        """Take over a tree, whose `_tables` these are, and all that follows from it."""
+        """Take over a tree, whose `tree_tables.tables` these are, and all that follows from it."""
         self._tree = tree
         self.child_nodes: Tensor
         self.child_rows: Tensor
@@ -123,8 +125,10 @@ class TreeSoftmax(TreeHead):
         nodes = torch.where(paths[:, 1:] >= 0, paths[:, 1:] - num_classes, len(children) - 1)
         below = paths[:, :-1]
         taken = torch.where(paths[:, 1:] >= 0, slots[below.clamp(min=0)], 0)
-        depths = _depths(tree)
-        above, within, places, self.level_sizes = _levels(tree, depths, slots, rows.size(1))
+        depths = tree_tables.depths(tree)
+        above, within, places, self.level_sizes = tree_tables.levels(
+            tree, depths, slots, rows.size(1)
+        )
         self.inner_sizes = torch.bincount(depths[num_classes:]).tolist()
         for name, table in (
             ("child_nodes", children),
@@ -144,7 +148,8 @@ class TreeSoftmax(TreeHead):
         self.inner_nodes = self.rows.out_features // rows[0].numel()
         widest = self.depth * rows[0].numel()
         gathering_pays = ROWS_PER_GATHER * widest < self.rows.out_features
-        self.all_rows = num_classes <= ALL_NODES_UP_TO or not gathering_pays
+        few = num_classes <= ALL_NODES_UP_TO or not gathering_pays
+        self.all_rows = few and not self.always_on_paths
 
     @property
     def tree(self) -> Tree:
@@ -167,15 +172,15 @@ class TreeSoftmax(TreeHead):
             ValueError: a tree over other classes, or with another number of rows.
         """
         tree = Tree(state.cpu(), self.num_classes)
-        tables = _tables(tree, self.pieces)
-        rows, expected = int((tables[1] >= 0).sum()), self.rows.out_features
+        made = tree_tables.tables(tree, self.pieces)
+        rows, expected = int((made[1] >= 0).sum()), self.rows.out_features
         if rows != expected:
             raise ValueError(
                 f"the saved head's tree has {rows} rows where this head's has {expected}; "
                 f"build the head on that tree, with its pieces, to load it"
             )
         was_sparse = self.row_sparse
-        self._grow(tree, tables, where_loaded(self, state))
+        self._grow(tree, made, where_loaded(self, state))
         if self.row_sparse and not was_sparse:
             self.keep_coalesced()
 
@@ -183,32 +188,23 @@ class TreeSoftmax(TreeHead):
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
         features = self.checked_input(input)
         self.check_target(features, target)
-        nodes = self.path_nodes[target]
-        rows = self.child_rows[nodes]
-        if self.all_rows or in_func():
-            scores = self.rows(features).gather(1, rows.clamp(min=0).flatten(1)).view(rows.shape)
-        else:
-            scores = self._gathered(features, rows)
-        decisions = _softmax_over_children(scores, rows)
+        weight, bias = self.rows.weight, self.rows.bias
+        rate = self.own_step(weight)
+        if rate is not None or not (self.all_rows or in_func()):
+            paths = Table(target, self.path_nodes, self.path_slots, self.child_rows)
+            return HeadOutput(*path_loss(features, weight, bias, paths, True, rate))
+        rows = self.child_rows[self.path_nodes[target]]
+        scores = self.rows(features).gather(1, rows.clamp(min=0).flatten(1)).view(rows.shape)
+        _, decisions = softmax_over_children(scores, rows)
         output = decisions.gather(2, self.path_slots[target].unsqueeze(2)).sum(dim=(1, 2))
         return HeadOutput(output, -output.mean())
-
-    def _gathered(self, input: Tensor, rows: Tensor) -> Tensor:
-        """Scores of the rows that exist, 0 for the others: (N, L, b, m) -> (N, L, b, m)."""
-        real = rows >= 0
-        chosen = rows[real]
-        per_sample = real.flatten(1).sum(dim=1)
-        samples = torch.arange(len(rows), device=rows.device).repeat_interleave(per_sample)
-        pairs = Pairs(chosen, samples, per_sample.cumsum(0) - per_sample, chosen.argsort())
-        scores = pair_scores(input, self.rows.weight, self.rows.bias, pairs)
-        return scores.new_zeros(rows.shape).masked_scatter(real, scores)
 
     def log_prob(self, input: Tensor) -> Tensor:
         """Log-probability of every class: (N, in_features) -> (N, num_classes)."""
         # A column per sample: what is picked out of the tree then lies side by side.
         columns = at_least_float32(self.rows(self.checked_input(input))).t().contiguous()
         scores = columns[self.child_rows.clamp(min=0)]
-        decisions = _softmax_over_children(scores, self.child_rows.unsqueeze(3), dim=1)
+        _, decisions = softmax_over_children(scores, self.child_rows.unsqueeze(3), dim=1)
         decisions = decisions.flatten(0, 1)
         level, levels = torch.zeros_like(decisions[:1]), []
         for above, within in zip(
@@ -238,7 +234,7 @@ class TreeSoftmax(TreeHead):
                 rows, children = self.child_rows[nodes], self.child_nodes[nodes].flatten()
                 chosen = rows.clamp(min=0).flatten()
                 scores = torch.addmm(bias[chosen].unsqueeze(1), weight[chosen], features)
-                decisions = _softmax_over_children(
+                _, decisions = softmax_over_children(
                     scores.view(*rows.shape, samples), rows.unsqueeze(3), dim=1
                 )
                 values = (decisions + reached[nodes].unsqueeze(1)).flatten(0, 1)
@@ -260,7 +256,7 @@ class TreeSoftmax(TreeHead):
             clamped = rows.clamp(min=0).flatten()
             owners = samples.repeat_interleave(rows[0].numel())
             scores = score_pairs(input, weight, bias, clamped, owners)
-            decisions = _softmax_over_children(scores.view(rows.shape), rows)
+            _, decisions = softmax_over_children(scores.view(rows.shape), rows)
             return self.child_nodes[nodes - self.num_classes], decisions
 
         root = int((self._tree.parents == -1).nonzero())
@@ -321,118 +317,6 @@ class TreeSoftmax(TreeHead):
         return round(products), round(touched)
 
 
-def _softmax_over_children(scores: Tensor, rows: Tensor, dim: int = -2) -> Tensor:
-    """Log-probability of each child, given its siblings' scores.
-
-    Args:
-        scores: of all pieces, with the children along `dim` and their pieces along the next one.
-        rows: which row each piece has, to be broadcast with `scores`.
-        dim: from the front or the end; in the result, the children stay and the pieces are gone.
-    """
-    scores = at_least_float32(scores).masked_fill(rows == ZERO_SCORE, 0)
-    pieces = dim + 1
-    if scores.size(pieces) > 1:
-        # Finite, as a gradient has to come back through it.
-        lowest = torch.finfo(scores.dtype).min
-        scores = scores.masked_fill(rows <= NO_CHILD, lowest).logsumexp(pieces)
-    else:
-        scores = scores.squeeze(pieces)
-    exists = rows.select(pieces, 0) != NO_CHILD
-    return F.log_softmax(scores.masked_fill(~exists, -torch.inf), dim if dim >= 0 else dim + 1)
-
-
-def _tables(tree: Tree, pieces: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A tree as tables.
-
-    Returns:
-        children: children of each inner node, (inner + 1, b), 0 where there are fewer than b.
-        rows: the rows of the weight that score each child, (inner + 1, b, pieces), or `ZERO_SCORE`,
-            `NO_CHILD`, `NO_PIECE`. The last line is a node that no class needs: its only child is
-            certain.
-        slots: which child of its parent each node is, (num_nodes,).
-    """
-    parents = tree.parents.cpu()
-    inner = parents.numel() - tree.num_classes
-    by_parent = parents.argsort(stable=True)[1:]  # without the root, whose parent is -1
-    parent = parents[by_parent] - tree.num_classes
-    counts = torch.bincount(parent, minlength=inner)
-    slot = torch.arange(by_parent.numel(), device="cpu") - (counts.cumsum(0) - counts)[parent]
-    size = _leaves_below(tree)[by_parent].clamp(max=pieces)
-    # Two single scores would decide nothing that their difference does not.
-    most = torch.zeros(inner, dtype=torch.int64, device="cpu").scatter_reduce(
-        0, parent, size, "amax"
-    )
-    halved = (counts == 2) & (most == 1)
-    size[(halved[parent] & (slot == 0)) | (counts[parent] == 1)] = 0
-    first = (size.cumsum(0) - size).unsqueeze(1)
-    piece = torch.arange(pieces, device="cpu")
-    row = torch.where(piece < size.unsqueeze(1), first + piece, NO_PIECE)
-    row[size == 0, 0] = ZERO_SCORE
-    width = int(counts.max())
-    children = torch.zeros(inner + 1, width, dtype=torch.int64, device="cpu")
-    rows = torch.full((inner + 1, width, pieces), NO_CHILD, device="cpu")
-    children[parent, slot], rows[parent, slot] = by_parent, row
-    rows[inner, 0, 0] = ZERO_SCORE
-    slots = torch.zeros_like(parents)
-    slots[by_parent] = slot
-    return children, rows, slots
-
-
-def _depths(tree: Tree) -> Tensor:
-    """How far below the root each node is: (num_nodes,)."""
-    parents = tree.parents.cpu()
-    depth, node = torch.zeros_like(parents), parents
-    while bool((node >= 0).any()):
-        depth += node >= 0
-        node = torch.where(node >= 0, parents[node], -1)
-    return depth
-
-
-def _leaves_below(tree: Tree) -> Tensor:
-    """How many classes each node stands for: (num_nodes,)."""
-    parents = tree.parents.cpu()
-    counts = torch.zeros_like(parents)
-    node = torch.arange(tree.num_classes, device="cpu")
-    while node.numel():
-        counts += torch.bincount(node, minlength=counts.numel())
-        node = parents[node]
-        node = node[node >= 0]
-    return counts
-
-
-def _levels(
-    tree: Tree, depths: Tensor, slots: Tensor, width: int
-) -> tuple[Tensor, Tensor, Tensor, list[int]]:
-    """The nodes below the root, level by level.
-
-    Args:
-        tree: any tree.
-        depths: how far below the root each of its nodes is, (num_nodes,).
-        slots: which child of its parent each node is, (num_nodes,).
-        width: most children of a node.
-
-    Returns:
-        above: each node's parent, as its place on the level above, (num_nodes - 1,).
-        within: each node as a child among all inner nodes' `width` each, (num_nodes - 1,).
-        places: where each class is among these nodes, (num_classes,).
-        sizes: of the levels.
-    """
-    parents = tree.parents.cpu()
-    order = depths.argsort(stable=True)
-    places = torch.empty_like(order)
-    places[order] = torch.arange(order.numel(), device="cpu")
-    sizes = torch.bincount(depths)
-    first = sizes.cumsum(0) - sizes
-    below = order[1:]
-    above = parents[below]
-    return (
-        places[above] - first[depths[above]],
-        (above - tree.num_classes) * width + slots[below],
-        places[: tree.num_classes] - 1,
-        sizes[1:].tolist(),
-    )
-
-
 def on_tree(
     in_features: int,
     num_classes: int,
@@ -459,6 +343,21 @@ def on_tree(
         ValueError: as `Head`; an unknown tree, or one without what it is made from.
     """
     check_sizes(in_features, num_classes)
+    shape = planted(num_classes, tree, branching, counts, examples, pieces)
+    if isinstance(shape, Tree):
+        return TreeSoftmax(in_features, num_classes, shape, pieces)
+    return Hierarchical(in_features, num_classes, shape)
+
+
+def planted(
+    num_classes: int,
+    tree: str | Tree | Sequence[int] | Tensor,
+    branching: int,
+    counts: Sequence[float] | Tensor | None,
+    examples: tuple[Tensor, Tensor] | None,
+    pieces: int,
+) -> Tree | Tensor | None:
+    """The tree that the options of `on_tree` ask for; of a binary heap, the order of the leaves."""
     name = tree if isinstance(tree, str) else ""
     for needs, given, option in (
         (("huffman",), counts, "counts"),
@@ -474,10 +373,9 @@ def on_tree(
             raise ValueError("examples must be two tensors, features (M, d) and targets (M,)")
         tree = from_examples(name, *examples, num_classes, branching)
     if isinstance(tree, Tree):
-        return TreeSoftmax(in_features, num_classes, tree, pieces)
+        return tree
     if counts is not None:
-        weights = checked_counts(counts, num_classes)
-        return TreeSoftmax(in_features, num_classes, huffman(weights, branching), pieces)
+        return huffman(checked_counts(counts, num_classes), branching)
     order: Tensor | None
     if not isinstance(tree, str):
         order = checked_order(tree, num_classes)
@@ -493,6 +391,5 @@ def on_tree(
             f"a Tree, or a permutation of the classes"
         )
     if branching == 2 and integer("pieces", pieces, 1) == 1:
-        return Hierarchical(in_features, num_classes, order)
-    shape = balanced(num_classes, branching, order)
-    return TreeSoftmax(in_features, num_classes, shape, pieces)
+        return order
+    return balanced(num_classes, branching, order)

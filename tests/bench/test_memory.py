@@ -105,7 +105,6 @@ def test_the_allocators_refusal_is_recognised():
     assert not memory.is_out_of_memory(RuntimeError("shapes do not match"))
 
 
-@pytest.mark.skipif("hierarchical-fused" not in heads.names(), reason="numba is not installed")
 def test_what_the_fused_head_keeps_for_its_backward_is_counted():
     subject = Cell("isolated", "hierarchical-fused", "forward", 2**14, batch=64, features=32)
     used = memory.measure(Workload(subject), "forward")

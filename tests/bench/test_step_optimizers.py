@@ -131,7 +131,6 @@ def test_the_counted_train_is_the_sum_of_its_parts():
     assert subject.cost("train") == Cost(*map(sum, zip(*parts, strict=True)))
 
 
-@pytest.mark.skipif("hierarchical-fused" not in heads.names(), reason="numba is not installed")
 def test_a_head_that_steps_by_itself_is_measured_under_plain_sgd_only():
     assert workload.why_not(cell("hierarchical-fused", optimizer="sgd")) == ""
     assert "makes the step itself" in workload.why_not(cell("hierarchical-fused"))

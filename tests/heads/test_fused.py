@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 
 import heads
-
-pytest.importorskip("numba", reason="needs the optional extra 'fast'")
-
-from heads import fused
+from heads.trees import Tree, balanced, huffman
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -47,7 +43,8 @@ def test_a_fused_backward_is_an_sgd_step(num_classes: int, ordered: bool) -> Non
 def test_the_result_does_not_depend_on_the_number_of_threads(
     num_classes: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused, "WORK_PER_THREAD", 1)
+    kernels = pytest.importorskip("heads.paths_numba", reason="needs the optional extra 'fast'")
+    monkeypatch.setattr(kernels, "WORK_PER_THREAD", 1)
     torch.manual_seed(0)
     head = heads.build("hierarchical-fused", 24, num_classes, learning_rate=0.5)
     other = copy.deepcopy(head)
@@ -64,34 +61,6 @@ def test_the_result_does_not_depend_on_the_number_of_threads(
         assert torch.equal(parameter, expected)
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 3, 7, 64])
-@pytest.mark.parametrize("num_classes", [2, 5, 37, 1000])
-def test_blocks_share_out_the_update_without_loss_or_repetition(
-    blocks: int, num_classes: int
-) -> None:
-    """However many blocks there are, each row moves by what its samples sum up to."""
-    size, width, depth = 23, 5, (num_classes - 1).bit_length()
-    generator = np.random.default_rng(0)
-    leaf = generator.integers(num_classes, size=size)
-    nodes = leaf + num_classes
-    places = np.where(nodes >> depth, nodes, 2 * nodes)
-    order = places.argsort(kind="stable")
-    x, grad = generator.standard_normal((size, width)), generator.standard_normal(size)
-    slopes = generator.standard_normal((size, depth))  # in the order of the places
-    weight, bias = np.zeros((num_classes - 1, width)), np.zeros(num_classes - 1)
-    empty = np.zeros((size, 0))
-    fused._update(x, weight, bias, order, places[order], slopes, empty, grad, empty, 0.5, blocks)
-    expected_weight, expected_bias = np.zeros_like(weight), np.zeros_like(bias)
-    for sample, slope in zip(order, slopes, strict=True):
-        for step in range(depth):
-            row = (places[sample] >> (depth - step)) - 1
-            if row < num_classes - 1:
-                expected_weight[row] += 0.5 * grad[sample] * slope[step] * x[sample]
-                expected_bias[row] += 0.5 * grad[sample] * slope[step]
-    np.testing.assert_allclose(weight, expected_weight, atol=1e-12)
-    np.testing.assert_allclose(bias, expected_bias, atol=1e-12)
-
-
 def test_nothing_moves_in_evaluation_or_without_gradients_or_when_frozen() -> None:
     head = heads.build("hierarchical-fused", 24, 300, learning_rate=0.5)
     before = head.nodes.weight.detach().clone()
@@ -102,3 +71,32 @@ def test_nothing_moves_in_evaluation_or_without_gradients_or_when_frozen() -> No
     head.train().requires_grad_(False)
     head(features, target).loss.backward()
     assert torch.equal(head.nodes.weight, before)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [balanced(300, 5), huffman(1 / torch.arange(1, 301)), balanced(40, 40)],
+    ids=["wide", "huffman", "flat"],
+)
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_any_trees_fused_backward_is_an_sgd_step(tree: Tree, pieces: int) -> None:
+    torch.manual_seed(0)
+    options = {"tree": tree, "pieces": pieces}
+    head = heads.build("hierarchical-fused", 8, tree.num_classes, learning_rate=0.7, **options)
+    plain = heads.build("hierarchical", 8, tree.num_classes, **options)
+    plain.load_state_dict(head.state_dict())
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.7)
+    for _ in range(3):
+        features, target = torch.randn(20, 8), torch.randint(tree.num_classes, (20,))
+        optimizer.zero_grad()
+        plain(features, target).loss.backward()
+        optimizer.step()
+        head(features, target).loss.backward()
+    for ours, expected in zip(head.parameters(), plain.parameters(), strict=True):
+        assert ours.grad is None
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_order_is_a_tree_and_only_one_can_be_had() -> None:
+    with pytest.raises(ValueError, match="order and tree exclude each other"):
+        heads.build("hierarchical-fused", 8, 3, order=[0, 2, 1], tree="huffman", counts=[1, 2, 3])

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import heads
 from bench.measure import planting
-from heads import search, softmax_chunked
+from heads import paths, search, softmax_torch
 from heads.trees import huffman
 
 FEATURES, CLASSES, BATCH = 32, 1000, 16
@@ -69,7 +69,8 @@ def work(name: str, classes: Tensor, phase: heads.Phase) -> Counter[Any]:
 @pytest.fixture(autouse=True)
 def _ways_of_many_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slices and searches, which so few classes are spared."""
-    monkeypatch.setattr(softmax_chunked, "CHUNK_ELEMENTS", 2_000)
+    monkeypatch.setattr(softmax_torch, "ELEMENTS", 2_000)
+    monkeypatch.setattr(paths, "optional", lambda module: None)  # what is compiled is not seen
     monkeypatch.setattr(search, "SEARCH_FROM", 0)
     monkeypatch.setattr(search, "SEARCH_SHARE", 1)
 
@@ -77,8 +78,8 @@ def _ways_of_many_classes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", heads.names())
 def test_a_head_does_the_same_for_all_labels_if_it_says_so(name: str, phase: heads.Phase) -> None:
-    if name == "hierarchical-fused" and phase != "predict":
-        pytest.skip("what is compiled is not seen")
+    if (name, phase) == ("hierarchical-fused", "step"):
+        pytest.skip("nothing is left to do")
     same = work(name, torch.zeros_like(SPREAD), phase) == work(name, SPREAD, phase)
     assert same != heads.depends_on_labels(name, phase)
 

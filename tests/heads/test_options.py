@@ -100,7 +100,6 @@ def test_a_choice_is_one_of_those_offered(value: Any) -> None:
     refused("sampled", "distribution", value)
 
 
-@pytest.mark.skipif("hierarchical-fused" not in heads.names(), reason="needs numba")
 @pytest.mark.parametrize("value", NO_NUMBER, ids=repr)
 def test_a_learning_rate_is_a_number_now_and_later(value: Any) -> None:
     refused("hierarchical-fused", "learning_rate", value)

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import heads
-from heads import softmax_chunked
+from heads import softmax_torch
 
 
 def twins(num_classes: int) -> tuple[heads.Head, heads.Head]:
@@ -22,7 +22,7 @@ def twins(num_classes: int) -> tuple[heads.Head, heads.Head]:
 def test_loss_gradients_and_predictions_are_the_softmaxs(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(softmax_chunked, "CHUNK_ELEMENTS", 5 * chunk)
+    monkeypatch.setattr(softmax_torch, "ELEMENTS", 5 * chunk)
     plain, chunked = twins(50)
     features = torch.randn(5, 6, dtype=torch.float64)
     target = torch.randint(50, (5,))
@@ -52,7 +52,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_no_tensor_is_as_large_as_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softmax_chunked, "CHUNK_ELEMENTS", 64 * 100)
+    monkeypatch.setattr(softmax_torch, "ELEMENTS", 64 * 100)
     features, target = torch.randn(64, 6), torch.randint(1000, (64,))
     largest = {}
     for name in ("softmax", "softmax-chunked"):

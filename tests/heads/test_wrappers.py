@@ -14,7 +14,6 @@ import heads
 from tests.warm import Warm
 
 every_head = pytest.mark.parametrize("name", heads.names())
-needs_numba = pytest.mark.skipif("hierarchical-fused" not in heads.names(), reason="needs numba")
 ROW_SPARSE = ["hierarchical", "two-level", "sampled"]
 
 RANKS = """
@@ -76,7 +75,6 @@ def test_two_processes_train_as_one(tmp_path: Path, warm: Warm) -> None:
     assert "fine" in said
 
 
-@needs_numba
 @pytest.mark.parametrize("batch_size", [1, 2000])
 @pytest.mark.parametrize("scale", [2.0**16, 2.0**10, 2.0])
 def test_a_scaled_loss_is_refused_before_a_row_moves(scale: float, batch_size: int) -> None:
@@ -91,7 +89,6 @@ def test_a_scaled_loss_is_refused_before_a_row_moves(scale: float, batch_size: i
     torch.testing.assert_close(dict(head.state_dict()), dict(before), rtol=0, atol=0)
 
 
-@needs_numba
 def test_weights_of_at_most_one_and_sums_are_steps_of_the_fused_head() -> None:
     torch.manual_seed(0)
     head = heads.build("hierarchical-fused", 8, 300, learning_rate=0.1)
@@ -184,7 +181,6 @@ def test_torch_func_takes_gradients_also_of_each_sample(name: str, num_classes: 
     torch.testing.assert_close({name: of_all.mean(0) for name, of_all in each.items()}, expected)
 
 
-@needs_numba
 def test_torch_func_is_refused_by_the_head_that_changes_itself() -> None:
     head = heads.build("hierarchical-fused", 8, 300)
     parameters = dict(head.named_parameters())
@@ -194,9 +190,7 @@ def test_torch_func_is_refused_by_the_head_that_changes_itself() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name", [n for n in ("hierarchical", "hierarchical-fused") if n in heads.names()]
-)
+@pytest.mark.parametrize("name", ["hierarchical", "hierarchical-fused"])
 def test_compiled_it_is_the_same_head(name: str) -> None:
     """With inductor; what is row-sparse, or the head's own step, stays so."""
     torch.manual_seed(0)

@@ -80,7 +80,6 @@ def test_momentum_takes_row_sparse_gradients(tiny: Dataset) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.skipif("hierarchical-fused" not in heads.names(), reason="needs numba")
 def test_a_head_that_steps_itself_goes_with_plain_sgd_alone() -> None:
     plain = replace(CONFIG, head="hierarchical-fused", learning_rate=0.3)
     model = build_model(plain, 1000)

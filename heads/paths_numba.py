@@ -1,0 +1,429 @@
+"""Tree paths in compiled loops, on the CPU.
+
+The optional extra `fast` (numba) compiles them. Importing this module fails wherever numba cannot
+compile.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from heads.tree_tables import NO_CHILD
+from heads.walk import Heap, RowSums, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Array = np.ndarray
+
+WORK_PER_THREAD = 2**17
+"""Multiply-adds of a pass over the paths for which another thread pays."""
+
+
+def walk(
+    input: Tensor, weight: Tensor, bias: Tensor, paths: Heap | Table, wanted: bool
+) -> NumbaWalk:
+    """See `heads.walk.BackEnd`."""
+    return NumbaWalk(input.contiguous(), weight, bias, paths, wanted)
+
+
+class NumbaWalk:
+    """See `heads.walk.Walk`.
+
+    What lasts longer than a kernel is torch's, whose allocator knows of it.
+    """
+
+    def __init__(
+        self, input: Tensor, weight: Tensor, bias: Tensor, paths: Heap | Table, wanted: bool
+    ) -> None:
+        size, width = input.shape
+        self.output, self._input = input.new_empty(size), input.numpy()
+        self.jacobian = input.new_zeros(size, width if wanted else 0)
+        rows, offsets = weight.numpy(), bias.numpy()
+        results = (self.output.numpy(), self.jacobian.numpy())
+        if isinstance(paths, Heap):
+            depth, inner = (paths.leaves - 1).bit_length(), paths.leaves - 1
+            order, places = torch.empty((2, size), dtype=torch.int64).numpy()
+            slopes = input.new_empty(size, depth).numpy()
+            _from_left_to_right(paths.leaf.contiguous().numpy(), depth, inner, order, places)
+            self._threads = _use_threads_for(slopes.size * width)
+            _score_heap(self._input, rows, offsets, order, places, slopes, *results, self._threads)
+            self._paths: tuple[Any, ...] = (order, places, inner)
+            self._runs_of: Callable[..., int] = _runs_of_heap
+        else:
+            target, nodes, slots, tables = (
+                table.contiguous().numpy() for table in (paths.target, *paths[1:])
+            )
+            slopes = input.new_empty(size, nodes.shape[1], *tables.shape[1:]).numpy()
+            self._threads = _use_threads_for(slopes.size * width)
+            _score_table(
+                self._input, rows, offsets, target, nodes, slots, tables, slopes, *results,
+                self._threads,
+            )  # fmt: skip
+            self._paths = (target, nodes, tables)
+            self._runs_of = _runs_of_table
+        self._slopes = slopes
+
+    def _runs(self, grad: Tensor) -> tuple[Tensor, ...]:
+        """Pairs of a sample and a row, sorted by row: samples, changes; each row's start, rows."""
+        pairs = self._slopes.size
+        samples, rows = torch.empty((2, pairs), dtype=torch.int64)
+        starts = torch.empty(pairs + 1, dtype=torch.int64)
+        changes = grad.new_empty(pairs)
+        arrays = (a.numpy() for a in (grad, samples, changes, rows, starts))
+        runs = self._runs_of(*self._paths, self._slopes, *arrays)
+        return samples, changes, starts[: runs + 1], rows[:runs]
+
+    def sums(self, grad: Tensor) -> RowSums:
+        """The gradient in the rows, from that in the outputs, (N,)."""
+        samples, changes, starts, rows = self._runs(grad)
+        weight = grad.new_empty(len(rows), self._input.shape[1])
+        bias = grad.new_empty(len(rows))
+        self._add((samples, changes, starts, starts), weight, bias, fresh=True)
+        return RowSums(rows, weight, bias, True)
+
+    def add(self, grad: Tensor, scale: float, weight: Tensor, bias: Tensor) -> None:
+        """Add the same gradient, times `scale`, to the rows of (R, d) and (R,), in place."""
+        self._add(self._runs(grad * scale), weight, bias, fresh=False)
+
+    def _add(self, runs: tuple[Tensor, ...], weight: Tensor, bias: Tensor, fresh: bool) -> None:
+        samples, changes, starts, rows = (run.numpy() for run in runs)
+        numba.set_num_threads(self._threads)
+        _add_runs(
+            self._input, samples, changes, starts, rows, weight.numpy(), bias.numpy(), fresh,
+            self._threads,
+        )  # fmt: skip
+
+
+def _use_threads_for(work: int) -> int:
+    """Set and return how many of torch's threads share `work` multiply-adds."""
+    most = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    threads = max(1, min(most, work // WORK_PER_THREAD))
+    numba.set_num_threads(threads)
+    return int(threads)
+
+
+_FAST = {"reassoc", "contract"}
+"""Sums may be taken in another order, but what is not finite stays so."""
+
+Loops = TypeVar("Loops", bound="Callable[..., Any]")
+
+
+def _next(i: int) -> int:
+    """Something to compile."""
+    return i + 1
+
+
+def _can_be_kept() -> bool:
+    """Whether compiled code can be kept on disk; raises where nothing can be compiled at all."""
+    try:
+        numba.njit(cache=True)(_next)(0)
+    except Exception:  # nowhere to write, a full disk: numba has no common type for them
+        numba.njit(_next)(0)
+        return False
+    return True
+
+
+_KEPT = _can_be_kept()
+
+
+def _start_threads() -> None:
+    """Start numba's threads, which sets how many torch would use, and set that back."""
+    threads = torch.get_num_threads()
+    numba.set_num_threads(1)
+    torch.set_num_threads(threads)
+
+
+_start_threads()
+
+
+def _compiled(**options: Any) -> Callable[[Loops], Loops]:
+    """Numba's decorator, with the types that it keeps and does not declare."""
+    decorate: Callable[[Loops], Loops] = numba.njit(cache=_KEPT, **options)
+    return decorate
+
+
+@_compiled(fastmath=_FAST)
+def _dot(x: Array, y: Array) -> float:
+    total: float = numba.float32(0)
+    for k in range(len(x)):
+        total += x[k] * y[k]
+    return total
+
+
+@_compiled(fastmath=_FAST)
+def _add_scaled(y: Array, scale: float, x: Array) -> None:
+    for k in range(len(y)):
+        y[k] += scale * x[k]
+
+
+@_compiled(fastmath=_FAST)
+def _add_four_scaled(y: Array, scales: Array, a: Array, b: Array, c: Array, d: Array) -> None:
+    """Four at a time, as each addition alone would read and write all of `y`."""
+    p, q, r, s = scales[0], scales[1], scales[2], scales[3]
+    for k in range(len(y)):
+        y[k] += p * a[k] + q * b[k] + r * c[k] + s * d[k]
+
+
+@_compiled(fastmath=_FAST)
+def _add_rows_scaled(y: Array, scales: Array, rows: Array, of: Array, low: int) -> None:
+    """Add to `y` the rows `of` a matrix, from column `low` on, each times its scale."""
+    high = low + len(y)
+    fours = len(rows) // 4 * 4
+    for k in range(0, fours, 4):
+        _add_four_scaled(
+            y,
+            scales[k:],
+            of[rows[k], low:high],
+            of[rows[k + 1], low:high],
+            of[rows[k + 2], low:high],
+            of[rows[k + 3], low:high],
+        )
+    for k in range(fours, len(rows)):
+        _add_scaled(y, scales[k], of[rows[k], low:high])
+
+
+@_compiled()
+def _from_left_to_right(
+    leaf: Array, depth: int, inner_nodes: int, order: Array, places: Array
+) -> None:
+    """The samples from left to right in the tree, and where each one's leaf is on `depth`.
+
+    A leaf that is one level higher stands for the first of the two that it would have below it.
+    """
+    unordered = leaf + (inner_nodes + 1)
+    for i in range(len(unordered)):
+        if not unordered[i] >> depth:
+            unordered[i] *= 2
+    order[:] = np.argsort(unordered)
+    places[:] = unordered[order]
+
+
+@_compiled(parallel=True, fastmath=_FAST)
+def _score_heap(
+    x: Array,
+    w: Array,
+    b: Array,
+    order: Array,
+    places: Array,
+    slopes: Array,
+    output: Array,
+    jacobian: Array,
+    blocks: int,
+) -> None:
+    """Log-probabilities, their slopes in each score on the path, and in the input.
+
+    Samples are taken from left to right in the tree, each block its own part of it. So a row stays
+    with one core, here and in the update; and there the samples of a row follow on each other.
+    """
+    size, depth = slopes.shape
+    wanted = jacobian.shape[1]
+    for block in numba.prange(blocks):
+        row = np.empty(depth, np.int64)
+        for s in range(block * size // blocks, (block + 1) * size // blocks):
+            i, place = order[s], places[s]
+            steps = depth if place >> 1 <= len(w) else depth - 1
+            # All products before the first logarithm, so that the rows' cache misses overlap.
+            for step in range(steps):
+                row[step] = (place >> (depth - step)) - 1
+                slopes[s, step] = _dot(x[i], w[row[step]]) + b[row[step]]
+            total, product = numba.float32(0), 1.0
+            for step in range(steps):
+                sign = numba.float32(((place >> (depth - step - 1)) & 1) * 2 - 1)
+                signed = sign * slopes[s, step]
+                small = math.exp(-abs(signed))
+                total += min(signed, numba.float32(0))
+                product *= 1.0 + small
+                slopes[s, step] = sign * (small if signed >= 0 else numba.float32(1)) / (1 + small)
+            # One logarithm for all decisions: the product is at most 2^depth.
+            output[i] = total - math.log(product)
+            if wanted:
+                _add_rows_scaled(jacobian[i], slopes[s], row[:steps], w, 0)
+
+
+@_compiled(parallel=True, fastmath=_FAST)
+def _score_table(
+    x: Array,
+    w: Array,
+    b: Array,
+    target: Array,
+    nodes: Array,
+    slots: Array,
+    rows: Array,
+    slopes: Array,
+    output: Array,
+    jacobian: Array,
+    blocks: int,
+) -> None:
+    """The same on any tree: of each child, the log-sum-exp of its pieces; of these, a softmax."""
+    size = len(target)
+    _, children, pieces = rows.shape
+    for block in numba.prange(blocks):
+        child = np.empty(children, np.float32)
+        used = np.empty(children * pieces, np.int64)
+        scales = np.empty(children * pieces, np.float32)
+        for i in range(block * size // blocks, (block + 1) * size // blocks):
+            total = numba.float32(0)
+            for step in range(nodes.shape[1]):
+                node, slot = nodes[target[i], step], slots[target[i], step]
+                slope = slopes[i, step]
+                most = numba.float32(-np.inf)
+                for c in range(children):
+                    child[c] = -np.inf
+                    if rows[node, c, 0] == NO_CHILD:
+                        continue
+                    for m in range(pieces):
+                        row = rows[node, c, m]
+                        if row >= 0:
+                            slope[c, m] = _dot(x[i], w[row]) + b[row]
+                            child[c] = _log_sum_exp(child[c], slope[c, m])
+                        elif m == 0:
+                            child[c] = 0  # `ZERO_SCORE`
+                    most = max(most, child[c])
+                mass = 0.0
+                for c in range(children):
+                    mass += math.exp(child[c] - most)
+                log_mass = most + numba.float32(math.log(mass))
+                total += child[slot] - log_mass
+                count = 0
+                for c in range(children):
+                    of_child = (1.0 if c == slot else 0.0) - math.exp(child[c] - log_mass)
+                    for m in range(pieces):
+                        row = rows[node, c, m]
+                        if row >= 0:
+                            slope[c, m] = of_child * math.exp(slope[c, m] - child[c])
+                            used[count], scales[count] = row, slope[c, m]
+                            count += 1
+                if jacobian.shape[1]:
+                    _add_rows_scaled(jacobian[i], scales, used[:count], w, 0)
+            output[i] = total
+
+
+@_compiled()
+def _log_sum_exp(a: float, b: float) -> float:
+    """Of two numbers, the first of which may be minus infinity."""
+    high, low = max(a, b), min(a, b)
+    return high if low == -np.inf or high == np.inf else high + math.log1p(math.exp(low - high))
+
+
+@_compiled()
+def _runs_of_heap(
+    order: Array,
+    places: Array,
+    inner_nodes: int,
+    slopes: Array,
+    grad: Array,
+    samples: Array,
+    changes: Array,
+    rows: Array,
+    starts: Array,
+) -> int:
+    """The pairs by row. From left to right, paths pass each level's nodes in ascending order."""
+    size, depth = slopes.shape
+    pair, run = 0, 0
+    for step in range(depth):
+        last = -1
+        for s in range(size):
+            row = (places[s] >> (depth - step)) - 1
+            if row >= inner_nodes:  # a leaf already
+                continue
+            if row != last:
+                rows[run], starts[run] = row, pair
+                last, run = row, run + 1
+            samples[pair] = order[s]
+            changes[pair] = grad[order[s]] * slopes[s, step]
+            pair += 1
+    starts[run] = pair
+    return run
+
+
+@_compiled()
+def _runs_of_table(
+    target: Array,
+    nodes: Array,
+    tables: Array,
+    slopes: Array,
+    grad: Array,
+    samples: Array,
+    changes: Array,
+    rows: Array,
+    starts: Array,
+) -> int:
+    """The pairs by row, sorted."""
+    _, depth, children, pieces = slopes.shape
+    pairs = 0
+    of = np.empty(slopes.size, np.int64)
+    sample, change = np.empty_like(of), np.empty_like(changes)
+    for i in range(len(target)):
+        for step in range(depth):
+            for c in range(children):
+                for m in range(pieces):
+                    row = tables[nodes[target[i], step], c, m]
+                    if row >= 0:
+                        of[pairs], sample[pairs] = row, i
+                        change[pairs] = grad[i] * slopes[i, step, c, m]
+                        pairs += 1
+    order = np.argsort(of[:pairs], kind="mergesort")
+    run, last = 0, -1
+    for pair in range(pairs):
+        k = order[pair]
+        if of[k] != last:
+            rows[run], starts[run] = of[k], pair
+            last, run = of[k], run + 1
+        samples[pair], changes[pair] = sample[k], change[k]
+    starts[run] = pairs
+    return run
+
+
+@_compiled(parallel=True, fastmath=_FAST)
+def _add_runs(
+    x: Array,
+    samples: Array,
+    changes: Array,
+    starts: Array,
+    targets: Array,
+    w: Array,
+    b: Array,
+    fresh: bool,
+    blocks: int,
+) -> None:
+    """Add to each run's row what its pairs sum up to; each number has one block that moves it.
+
+    Args:
+        x: (N, d).
+        samples: of M pairs, (M,).
+        changes: of the pairs, (M,).
+        starts: of T runs of pairs, and the end, (T + 1,).
+        targets: the row of each run, (T,), unless `fresh`.
+        w: (R, d); (T, d) where `fresh`.
+        b: (R,) or (T,).
+        fresh: whether the rows are those of the runs, and hold nothing yet.
+        blocks: how many there are.
+    """
+    pairs, width = len(samples), w.shape[1]
+    for block in numba.prange(blocks):
+        for run in range(len(starts) - 1):
+            begin, end = starts[run], starts[run + 1]
+            shared = (end - begin) * blocks > pairs
+            low, high = 0, width
+            if shared:
+                # So long a run cannot be one block's: here each owns columns.
+                low, high = block * width // blocks, (block + 1) * width // blocks
+            elif begin * blocks // pairs != block:
+                continue
+            row = run if fresh else targets[run]
+            y = w[row, low:high]
+            if fresh:
+                y[:] = 0
+            _add_rows_scaled(y, changes[begin:end], samples[begin:end], x, low)
+            if block == 0 or not shared:
+                total = numba.float32(0 if fresh else b[row])
+                for pair in range(begin, end):
+                    total += changes[pair]
+                b[row] = total

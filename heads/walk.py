@@ -1,0 +1,93 @@
+"""What the back ends of `heads.paths` are given, and what they give."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Heap(NamedTuple):
+    """Paths in a binary heap, by bit shifts; see `heads.heap`.
+
+    Attributes:
+        leaf: where each sample ends, (N,), in [0, leaves).
+        leaves: of the heap; its rows are one fewer.
+    """
+
+    leaf: Tensor
+    leaves: int
+
+
+class Table(NamedTuple):
+    """Paths in any tree, by tables over its C classes and I inner nodes.
+
+    Attributes:
+        target: each sample's class, (N,).
+        nodes: the inner nodes on the way to each class, (C, L).
+        slots: which of a node's children the way takes, (C, L).
+        rows: the rows that score each child with its m pieces, (I, b, m); see `heads.tree_softmax`
+            for what stands where there is none.
+    """
+
+    target: Tensor
+    nodes: Tensor
+    slots: Tensor
+    rows: Tensor
+
+
+class RowSums(NamedTuple):
+    """A gradient of T rows.
+
+    Attributes:
+        rows: which they are, (T,), ascending and distinct where `distinct`; else a row may stand
+            there more than once, all but one time with zeros.
+        weight: (T, d), float32 at least.
+        bias: (T,), likewise.
+        distinct: see `rows`.
+    """
+
+    rows: Tensor
+    weight: Tensor
+    bias: Tensor
+    distinct: bool
+
+
+class Walk(Protocol):
+    """What a back end knows of a batch once it has walked its paths.
+
+    Attributes:
+        output: log-probability of each sample's class, (N,), float32 at least.
+        jacobian: of each output in its sample's input, (N, d).
+    """
+
+    @property
+    def output(self) -> Tensor:
+        """(N,)."""
+
+    @property
+    def jacobian(self) -> Tensor:
+        """(N, d); only if the walk was told that it is wanted."""
+
+    def sums(self, grad: Tensor) -> RowSums:
+        """The gradient in the rows, from that in the outputs, (N,): row-sparse."""
+
+    def add(self, grad: Tensor, scale: float, weight: Tensor, bias: Tensor) -> None:
+        """Add the same gradient, times `scale`, to the rows of (R, d) and (R,), in place."""
+
+
+class BackEnd(Protocol):
+    """A module that can walk."""
+
+    def walk(
+        self, input: Tensor, weight: Tensor, bias: Tensor, paths: Heap | Table, wanted: bool
+    ) -> Walk:
+        """Walk the paths of a batch.
+
+        Args:
+            input: (N, d).
+            weight: (R, d).
+            bias: (R,).
+            paths: from the root to each sample's class.
+            wanted: whether the jacobian will be.
+        """

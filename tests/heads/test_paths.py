@@ -1,0 +1,260 @@
+"""Every back end's walk along tree paths is the one that float64 and autograd make.
+
+Triton's kernels run in its interpreter where there is no GPU, in a process of their own, as it is
+chosen by an environment variable before Triton is first imported.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import heads
+from heads.extras import optional
+from heads.heap import heap_path
+from heads.kernels import path_log_prob
+from heads.tree_softmax import TreeSoftmax
+from heads.tree_tables import softmax_over_children
+from heads.trees import Tree, balanced, huffman
+from heads.walk import BackEnd, Heap, Table
+
+ROOT = Path(heads.__file__).parents[1]
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
+CUDA = DEVICE == "cuda"
+
+NAMES = ["torch"]
+if not INTERPRETED:
+    NAMES += ["numba"] * (optional("heads.paths_numba") is not None)
+if INTERPRETED or CUDA:
+    NAMES += ["triton"]
+
+back_ends = pytest.mark.parametrize("name", NAMES)
+
+
+def back_end(name: str) -> tuple[BackEnd, str]:
+    """The module, and the device that its tensors live on."""
+    module: BackEnd = import_module(f"heads.paths_{name}")  # type: ignore[assignment]
+    return module, "cpu" if name == "numba" else DEVICE
+
+
+class Case(NamedTuple):
+    """A weight, its paths for some targets, and the same in plain autograd."""
+
+    rows: int
+    classes: int
+    tree: Tree | None
+    pieces: int
+
+
+def caterpillar(classes: int) -> Tree:
+    """The deepest tree there is: each inner node has a class and all that follows."""
+    inner = torch.arange(classes, 2 * classes - 1)
+    parents = torch.cat((inner, inner[-1:], torch.tensor([-1]), inner[:-1]))
+    return Tree(parents, classes)
+
+
+def skewed(classes: int) -> Tree:
+    return huffman(1 / torch.arange(1, classes + 1))
+
+
+CASES = {
+    "heap-2": Case(1, 2, None, 1),
+    "heap-3": Case(2, 3, None, 1),
+    "heap-100": Case(99, 100, None, 1),
+    "heap-128": Case(127, 128, None, 1),
+    "heap-700": Case(699, 700, None, 1),
+    "huffman-2": Case(0, 2, skewed(2), 1),
+    "huffman-24": Case(0, 24, skewed(24), 1),
+    "caterpillar-9": Case(0, 9, caterpillar(9), 1),
+    "wide-30": Case(0, 30, balanced(30, 6), 1),
+    "flat-20": Case(0, 20, balanced(20, 20), 1),
+    "pieces-30": Case(0, 30, balanced(30, 3), 4),
+    "pieces-huffman-25": Case(0, 25, huffman(1 / torch.arange(1, 26), 3), 2),
+}
+cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+class Batch(NamedTuple):
+    input: Tensor
+    weight: Tensor
+    bias: Tensor
+    paths: Heap | Table
+    grad: Tensor
+    output: Tensor
+    jacobian: Tensor
+    grad_weight: Tensor
+    grad_bias: Tensor
+
+
+def batch(case: Case, device: str, size: int = 7, width: int = 6) -> Batch:
+    """In float32; what follows from it, in float64 by autograd."""
+    torch.manual_seed(0)
+    target = torch.randint(case.classes, (size,))
+    if size > 2:
+        target[1] = target[0]  # one class twice
+    paths: Heap | Table
+    rows = case.rows
+    if case.tree is None:
+        paths = Heap(target, case.classes)
+    else:
+        head = TreeSoftmax(width, case.classes, case.tree, case.pieces)
+        paths = Table(target, head.path_nodes, head.path_slots, head.child_rows)
+        rows = head.rows.out_features
+    features, weight, bias = torch.randn(size, width), torch.randn(rows, width), torch.randn(rows)
+    grad = torch.randn(size)
+    x, w, b = (t.double().requires_grad_() for t in (features, weight, bias))
+    scores = F.linear(x, w, b)
+    if isinstance(paths, Heap):
+        path = heap_path(target, case.classes)
+        output = path_log_prob(scores.gather(1, path.rows), path.signs, path.offsets)
+    else:
+        table = paths.rows[paths.nodes[target]]
+        chosen = scores.gather(1, table.clamp(min=0).flatten(1)).view(table.shape)
+        _, decisions = softmax_over_children(chosen, table)
+        taken = paths.slots[target].unsqueeze(2)
+        output = decisions.gather(2, taken).sum(dim=(1, 2))
+    (jacobian,) = torch.autograd.grad(output.sum(), x, retain_graph=True)
+    gradients = torch.autograd.grad(output @ grad.double(), [w, b])
+    moved = type(paths)(*(p.to(device) if isinstance(p, Tensor) else p for p in paths))
+    return Batch(
+        *(t.to(device) for t in (features, weight, bias)), moved, grad.to(device),
+        output.detach(), jacobian, *gradients,
+    )  # fmt: skip
+
+
+def close(ours: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(ours.double().cpu(), expected, rtol=tolerance, atol=tolerance * 10)
+
+
+@cases
+@back_ends
+@pytest.mark.parametrize("size", [1, 7])
+def test_a_walk_is_that_of_float64(name: str, case: Case, size: int) -> None:
+    module, device = back_end(name)
+    given = batch(case, device, size)
+    walk = module.walk(given.input, given.weight, given.bias, given.paths, True)
+    close(walk.output, given.output)
+    close(walk.jacobian, given.jacobian)
+    found = walk.sums(given.grad)
+    rows = found.rows.cpu()
+    if found.distinct:
+        assert (rows.diff() > 0).all()
+    close(
+        torch.zeros(given.grad_weight.shape).index_add_(0, rows, found.weight.cpu()),
+        given.grad_weight,
+    )
+    close(torch.zeros(given.grad_bias.shape).index_add_(0, rows, found.bias.cpu()), given.grad_bias)
+    touched = given.grad_bias.nonzero().flatten().tolist()
+    assert set(rows.tolist()) == set(touched)
+    weight, bias = given.weight.clone(), given.bias.clone()
+    walk.add(given.grad, -0.5, weight, bias)
+    close(weight, given.weight.double().cpu() - 0.5 * given.grad_weight)
+    close(bias, given.bias.double().cpu() - 0.5 * given.grad_bias)
+
+
+@cases
+@back_ends
+def test_nothing_is_a_batch_too(name: str, case: Case) -> None:
+    module, device = back_end(name)
+    given = batch(case, device, 0)
+    walk = module.walk(given.input, given.weight, given.bias, given.paths, True)
+    assert walk.output.shape == (0,)
+    assert walk.jacobian.shape == given.input.shape
+    found = walk.sums(given.grad)
+    assert not found.weight.any()
+    weight = given.weight.clone()
+    walk.add(given.grad, 1.0, weight, given.bias.clone())
+    assert torch.equal(weight, given.weight)
+
+
+@back_ends
+@pytest.mark.parametrize("width", [1, 33, 200])
+def test_any_width_will_do(name: str, width: int) -> None:
+    module, device = back_end(name)
+    for case in (CASES["heap-100"], CASES["pieces-30"]):
+        given = batch(case, device, width=width)
+        walk = module.walk(given.input, given.weight, given.bias, given.paths, True)
+        close(walk.output, given.output)
+        close(walk.jacobian, given.jacobian)
+        weight, bias = torch.zeros_like(given.weight), torch.zeros_like(given.bias)
+        walk.add(given.grad, 1.0, weight, bias)
+        close(weight, given.grad_weight)
+
+
+@back_ends
+def test_many_samples_of_one_class_sum_up(name: str) -> None:
+    """As under skewed labels: every row of the path has all samples."""
+    module, device = back_end(name)
+    for case in (CASES["heap-700"], CASES["huffman-24"]):
+        given = batch(case, device, 40)
+        target = torch.full((40,), case.classes - 1, device=device)
+        paths = given.paths._replace(**{given.paths._fields[0]: target})
+        walk = module.walk(given.input, given.weight, given.bias, paths, True)
+        weight, bias = torch.zeros_like(given.weight), torch.zeros_like(given.bias)
+        walk.add(given.grad, 1.0, weight, bias)
+        found = walk.sums(given.grad)
+        sums = torch.zeros_like(weight).index_add_(0, found.rows, found.weight)
+        close(weight, sums.double().cpu())
+        # Of one class, all slopes are functions of the input alone: autograd of the head agrees.
+        one = given.input.double().cpu().requires_grad_()
+        w = given.weight.double().cpu().requires_grad_()
+        b = given.bias.double().cpu()
+        reference = import_module("heads.paths").path_loss(
+            one, w, b, type(paths)(*(p.cpu() if isinstance(p, Tensor) else p for p in paths)), False
+        )[0]
+        (expected,) = torch.autograd.grad(reference @ given.grad.double().cpu(), w)
+        close(weight, expected)
+
+
+@pytest.mark.skipif("numba" not in NAMES, reason="needs the optional extra 'fast'")
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_blocks_share_out_the_update_without_loss_or_repetition(blocks: int, fresh: bool) -> None:
+    """However many blocks there are, each row moves by what its samples sum up to."""
+    add_runs = import_module("heads.paths_numba")._add_runs
+    generator = np.random.default_rng(0)
+    lengths = np.array([40, 1, 7, 2, 1, 1, 9])  # one run is most of the work
+    starts = np.concatenate(([0], lengths.cumsum()))
+    rows = np.array([1, 2, 5, 6, 8, 11, 12])
+    x = generator.standard_normal((23, 5)).astype(np.float32)
+    samples = generator.integers(23, size=lengths.sum())
+    changes = generator.standard_normal(lengths.sum()).astype(np.float32)
+    weight = generator.standard_normal((7 if fresh else 13, 5)).astype(np.float32)
+    bias = generator.standard_normal(len(weight)).astype(np.float32)
+    old = np.zeros_like(weight) if fresh else weight.astype(float)
+    old_bias = np.zeros_like(bias) if fresh else bias.astype(float)
+    into = np.repeat(np.arange(7) if fresh else rows, lengths)
+    expected, expected_bias = old.astype(float), old_bias.astype(float)
+    np.add.at(expected, into, changes[:, None].astype(float) * x[samples])
+    np.add.at(expected_bias, into, changes.astype(float))
+    add_runs(x, samples, changes, starts, rows, weight, bias, fresh, blocks)
+    np.testing.assert_allclose(weight, expected, atol=1e-5)
+    np.testing.assert_allclose(bias, expected_bias, atol=1e-5)
+
+
+@pytest.mark.skipif(INTERPRETED or CUDA, reason="here they run themselves")
+@pytest.mark.skipif(
+    find_spec("triton") is None or find_spec("heads.paths_triton") is None, reason="needs Triton"
+)
+def test_tritons_kernels_in_its_interpreter() -> None:
+    """All tests of this file, again."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
+         "-k", "triton", __file__,
+         str(Path(__file__).with_name("test_softmax_kernels.py"))],
+        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
