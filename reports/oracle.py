@@ -100,10 +100,17 @@ def _other(growth: str, shape: Shape) -> bool:
 
 
 class Known(NamedTuple):
-    """Curves as families draw them at some sizes: logarithms less their mean, (M, N); growths."""
+    """Curves as families draw them at some sizes.
+
+    Attributes:
+        curves: logarithms less their mean, (M, N).
+        growths: of all of them, each once.
+        which: of those each curve has, (M,).
+    """
 
     curves: NDArray[np.float32]
     growths: tuple[str, ...]
+    which: NDArray[np.int_]
 
     @classmethod
     def of(cls, families: Mapping[str, Family], n: Array, count: int) -> Known:
@@ -111,7 +118,8 @@ class Known(NamedTuple):
         random = np.random.default_rng(0)
         drawn = [family(n, random) for family in families.values() for _ in range(count)]
         logs = np.log([truth.values for truth in drawn]).astype(np.float32)
-        return cls(logs - logs.mean(axis=1, keepdims=True), tuple(truth.growth for truth in drawn))
+        growths, which = np.unique([truth.growth for truth in drawn], return_inverse=True)
+        return cls(logs - logs.mean(axis=1, keepdims=True), tuple(growths.tolist()), which)
 
     def posterior(self, y: Array, error: float) -> tuple[str, float]:
         """The growth that points of logarithms `y`, (N,), make most probable, and how probable.
@@ -120,15 +128,17 @@ class Known(NamedTuple):
         """
         missed = ((self.curves - (y - y.mean()).astype(np.float32)) ** 2).sum(axis=1)
         weights = np.exp((missed.min() - missed) / (2 * error**2)).astype(np.float64)
-        growths, which = np.unique(self.growths, return_inverse=True)
-        masses = dict(zip(growths, np.bincount(which, weights) / weights.sum(), strict=True))
-        names = [*MODELS, *(f"O(n^{tenths / 10:.1f})" for tenths in range(2, 19))]
+        masses = (np.bincount(self.which, weights) / weights.sum()).tolist()
         found = {
-            name: sum(mass for true, mass in masses.items() if outcome(true, name) == "right")
-            for name in names
+            name: sum(
+                mass
+                for true, mass in zip(self.growths, masses, strict=True)
+                if outcome(true, name) == "right"
+            )
+            for name in (*MODELS, *(f"O(n^{tenths / 10:.1f})" for tenths in range(2, 19)))
         }
         best = max(found, key=lambda name: found[name])
-        return best, float(found[best])
+        return best, found[best]
 
 
 def ask(design: int, count: int, seed: int, held_out: bool) -> list[Asked]:
