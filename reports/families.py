@@ -250,6 +250,26 @@ HELD_OUT: Mapping[str, Family] = {
 }
 
 
+class Drawn(NamedTuple):
+    """One curve as it was measured: its sizes, the truth, and the samples at each size."""
+
+    n: Array
+    truth: Truth
+    samples: list[Array]
+
+
+def draw(family: str, index: int, seed: int) -> Drawn:
+    """Curve `index` of a family, measured; the sizes of `index` are the same in all families."""
+    random = np.random.default_rng([seed, index, *family.encode()])
+    if family in HELD_OUT:
+        n = any_sizes(np.random.default_rng([seed, index % len(DESIGNS)]))
+        truth = HELD_OUT[family](n, random)
+        return Drawn(n, truth, measure_anyhow(truth.values, random))
+    n = list(DESIGNS.values())[index % len(DESIGNS)]
+    truth = FAMILIES[family](n, random)
+    return Drawn(n, truth, measure(truth.values, KINDS[random.integers(len(KINDS))], random))
+
+
 def any_sizes(random: np.random.Generator) -> Array:
     """5 to 20 sizes over 1.5 to 5 decades, unevenly spaced."""
     count, decades, start = random.integers(5, 21), random.uniform(1.5, 5), random.uniform(1, 2.5)

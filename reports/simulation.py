@@ -1,11 +1,12 @@
 """The benchmark of the method: verdicts and intervals on curves and cells whose truth is known.
 
-    python -m reports.simulation [--curves N] [--seed S] [--verdicts RUN ...]
+    python -m reports.simulation [--curves N] [--seed S] [--oracle | --verdicts RUN ...]
 
 `classify` is judged on the families of `reports/families.py`, which hold far more than the shapes
 it considers, beside the rules of google/benchmark and of the big-O package, which see the medians
-of the same samples; and the claims that a report would make of those curves. With --verdicts, what
-kept runs are said to show is listed instead, to be held beside their raw medians.
+of the same samples; and the claims that a report would make of those curves. With --oracle, what
+could be decided of them at all is shown instead; with --verdicts, what kept runs are said to show,
+to be held beside their raw medians.
 """
 
 from __future__ import annotations
@@ -24,21 +25,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import adviser_simulation, duets_simulation, terminal
+from reports import adviser_simulation, duets_simulation, oracle, terminal
 from reports.arguments import MOST_SEED, Parser, whole
 from reports.compare import THRESHOLD, Measured, compare
-from reports.families import (
-    DESIGNS,
-    FAMILIES,
-    HELD_OUT,
-    KINDS,
-    NEAR,
-    Outcome,
-    any_sizes,
-    measure,
-    measure_anyhow,
-    outcome,
-)
+from reports.families import DESIGNS, FAMILIES, HELD_OUT, NEAR, Outcome, draw, outcome
 from reports.findings.claims import NOTHING, check, exponent, judge_growth
 from reports.findings.findings import find
 from reports.findings.growth import Growth, Order, rank
@@ -135,15 +125,7 @@ class Judged(NamedTuple):
 
 def judge(family: str, index: int, seed: int) -> Judged:
     """Draw curve `index` of a family, measure it and judge it by every rule."""
-    random = np.random.default_rng([seed, index, *family.encode()])
-    if family in HELD_OUT:
-        n = any_sizes(np.random.default_rng([seed, index % len(DESIGNS)]))
-        truth = HELD_OUT[family](n, random)
-        samples = measure_anyhow(truth.values, random)
-    else:
-        n = list(DESIGNS.values())[index % len(DESIGNS)]
-        truth = FAMILIES[family](n, random)
-        samples = measure(truth.values, KINDS[random.integers(len(KINDS))], random)
+    n, truth, samples = draw(family, index, seed)
     verdict = classify(n, samples, draws=0)
     medians = np.array([np.median(taken) for taken in samples])
     said = {HEADBENCH: verdict.model, "google/benchmark": google_benchmark(n, medians)}
@@ -476,7 +458,9 @@ def main() -> int:
         "--curves", type=whole(1, 100_000), default=100, help="curves of each family"
     )
     parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="of the curves")
-    parser.add_argument("--verdicts", nargs="+", metavar="RUN", help="list those of kept runs")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--oracle", action="store_true", help="what could be decided at all")
+    other.add_argument("--verdicts", nargs="+", metavar="RUN", help="list those of kept runs")
     options = parser.parse_args()
     if options.verdicts:
         try:
@@ -490,6 +474,10 @@ def main() -> int:
         f"{today}, {platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}"
     )
     print(f"{options.curves} curves of each family, seed {options.seed}\n")
+    if options.oracle:
+        print(oracle.tables(options.curves, options.seed, table))
+        print("Held out:\n\n" + oracle.tables(options.curves, options.seed, table, held_out=True))
+        return 0
     print(verdicts(options.curves, options.seed))
     print("Held out: " + verdicts(options.curves, options.seed, HELD_OUT))
     print(intervals(max(1, options.curves // 10), options.seed))

@@ -279,12 +279,12 @@ class Fits:
         draws = [
             curve
             for block in np.unique(drawn)
-            for curve in self._refit(int(block), ys[drawn == block])
+            for curve in self.refit(int(block), ys[drawn == block])
         ]
-        [best] = self._refit(self.weights.size if flat else self.best, self.y[None])
+        [best] = self.refit(self.weights.size if flat else self.best, self.y[None])
         return replace(best, draws=tuple(draws))
 
-    def _refit(self, block: int, ys: Array) -> list[Curve]:
+    def refit(self, block: int, ys: Array) -> list[Curve]:
         """The curves of a block (past the last: the constant) through values (R, N)."""
         if block == self.weights.size:
             return [Curve(MODELS[0], math.exp(mean)) for mean in ys.mean(axis=1)]
