@@ -174,7 +174,7 @@ def become(arguments: list[str], folder: str, environment: dict[str, str], strea
     os.environ.update(environment)
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [folder, *filter(None, paths)]
-    subprocess.run = partial(run, subprocess.run)  # type: ignore[assignment]
+    subprocess.run = partial(run, subprocess.run)
     multiprocessing.set_forkserver_preload(list(TRAINING))
     multiprocessing.get_context = partial(forking, multiprocessing.get_context)
     execute(*arguments)
