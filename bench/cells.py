@@ -268,7 +268,8 @@ SWEEPS: dict[str, Sweep] = {
         heads=(
             *(name for name in heads.names() if name not in AS_PUBLISHED),
             *("torch-adaptive", "linear-cross-entropy", "linear-cross-entropy-chunked"),
-            *("fasttext", "gensim", "liger", "cut-cross-entropy"),
+            *("linear-cross-entropy-auto", "fasttext", "gensim"),
+            *("liger", "liger-chunked", "cut-cross-entropy"),
         ),
         classes=(100, 2**14, 2**17, 2**20),
         batches=(128, 512),

@@ -28,8 +28,8 @@ CROWD = 16
 CHUNK = 256
 """Samples of a product whose sum is added to the others' by atomics."""
 
-ROWS, SAMPLES = 32, 32
-"""Tile of that product."""
+ROWS, SAMPLES, TILE_COLUMNS = 32, 32, 64
+"""Tiles of that product."""
 
 
 def walk(input: Tensor, weight: Tensor, bias: Tensor, paths: Heap | Table, wanted: bool) -> Walk:
@@ -65,22 +65,24 @@ class HeapWalk:
     def add(self, grad: Tensor, scale: float, weight: Tensor, bias: Tensor) -> None:
         """Add the gradient of grad, (N,), times `scale`, to (R, d) and (R,), in place."""
         size, width = self._input.shape
-        few = self._leaves <= FEW_ROWS
-        if torch.are_deterministic_algorithms_enabled() and not few:
+        if self._leaves <= FEW_ROWS:
+            sums, offsets, _ = self._near_root(grad, self._depth)
+            weight.add_(sums, alpha=scale)
+            bias.add_(offsets, alpha=scale)
+        elif torch.are_deterministic_algorithms_enabled():
             found = self.sums(grad)
             weight.index_add_(0, found.rows, found.weight, alpha=scale)
             bias.index_add_(0, found.rows, found.bias, alpha=scale)
         elif size:
-            top = self._depth if few else self._top()
-            chunk = -(-size // SAMPLES) * SAMPLES if few else CHUNK
-            columns = _power(width, 64, 16)
-            top_rows = min(1 << top, self._leaves) - 1
-            tiles = _blocks(top_rows, ROWS) * _blocks(width, columns) * _blocks(size, chunk)
-            _add_heap[(tiles + (0 if few else size),)](
+            top = self._top()
+            top_rows = (1 << top) - 1
+            columns = _power(width, TILE_COLUMNS, 16)
+            tiles = _blocks(top_rows, ROWS) * _blocks(width, columns) * _blocks(size, CHUNK)
+            _add_heap[(tiles + size,)](
                 self._input, self._places, self._slopes, grad, grad.stride(0), weight, bias,
                 scale, size, self._leaves, self._depth, top, top_rows, tiles, width,
                 LEVELS=_power(self._depth - top), COLUMNS=_power(width, 128), ROWS=ROWS,
-                SAMPLES=SAMPLES, TILE_COLUMNS=columns, CHUNK=chunk, ATOMIC=not few,
+                SAMPLES=SAMPLES, TILE=columns, CHUNK=CHUNK,
             )  # fmt: skip
 
     def sums(self, grad: Tensor) -> RowSums:
@@ -98,15 +100,10 @@ class HeapWalk:
         weight = self.output.new_zeros(pairs, width)
         bias = self.output.new_zeros(pairs)
         if size:
-            columns = _power(width, 32, 16)
             if top_rows:
-                chunk = -(-size // SAMPLES) * SAMPLES
-                grid = (_blocks(top_rows, ROWS) * _blocks(width, columns),)
-                _sum_top[grid](
-                    self._input, self._places, self._slopes, grad, grad.stride(0), weight, bias,
-                    rows, size, self._depth, top_rows, width, ROWS=ROWS, SAMPLES=SAMPLES,
-                    TILE_COLUMNS=columns, CHUNK=chunk,
-                )  # fmt: skip
+                weight[:top_rows], bias[:top_rows], passed = self._near_root(grad, top)
+                # A row that no sample passes stands for the root, with zeros.
+                rows[:top_rows] = torch.arange(top_rows, device=rows.device) * (passed > 0)
             places, order = torch.sort(self._places, stable=True)
             _sum_runs[(size, self._depth - top)](
                 self._input, places, order, self._slopes, grad, grad.stride(0),
@@ -115,6 +112,22 @@ class HeapWalk:
                 SAMPLES=16, COLUMNS=_power(width, 256),
             )  # fmt: skip
         return RowSums(rows, weight, bias, False)
+
+    def _near_root(self, grad: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the first levels' rows: gradients, and how many samples pass. In a fixed order."""
+        size, width = self._input.shape
+        count = min(1 << levels, self._leaves) - 1
+        chunks, columns = max(1, _blocks(size, CHUNK)), _power(width, TILE_COLUMNS, 16)
+        weight = self.output.new_zeros(chunks, count, width)
+        bias = self.output.new_zeros(chunks, count)
+        passed = self.output.new_zeros(chunks, count, dtype=torch.int32)
+        if size:
+            _sum_top[(_blocks(count, ROWS) * _blocks(width, columns) * chunks,)](
+                self._input, self._places, self._slopes, grad, grad.stride(0), weight, bias,
+                passed, size, self._depth, count, width, ROWS=ROWS, SAMPLES=SAMPLES, TILE=columns,
+                CHUNK=CHUNK,
+            )  # fmt: skip
+        return weight.sum(0), bias.sum(0), passed.sum(0)
 
     def _top(self) -> int:
         """How many levels have few rows for the samples there are; never all of them."""
@@ -231,7 +244,7 @@ def _score_heap(
 @triton.jit
 def _top_tile(
     x, places, slopes, grad, grad_stride, tile, size, depth, top_rows, width,
-    ROWS: tl.constexpr, SAMPLES: tl.constexpr, TILE_COLUMNS: tl.constexpr, CHUNK: tl.constexpr,
+    ROWS: tl.constexpr, SAMPLES: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """A tile of the gradient of the first rows, over a chunk of the samples, as a product.
 
@@ -239,15 +252,15 @@ def _top_tile(
     samples pass each row.
     """
     row_blocks = tl.cdiv(top_rows, ROWS)
-    column_blocks = tl.cdiv(width, TILE_COLUMNS)
+    column_blocks = tl.cdiv(width, TILE)
     row = tile % row_blocks * ROWS + tl.arange(0, ROWS)
-    column = tile // row_blocks % column_blocks * TILE_COLUMNS + tl.arange(0, TILE_COLUMNS)
+    column = tile // row_blocks % column_blocks * TILE + tl.arange(0, TILE)
     first = tile // row_blocks // column_blocks * CHUNK
     node = row + 1
     level = tl.zeros_like(node)
     for k in tl.static_range(1, 21):
         level += ((node >> k) > 0).to(tl.int32)
-    total = tl.zeros((ROWS, TILE_COLUMNS), dtype=tl.float32)
+    total = tl.zeros((ROWS, TILE), dtype=tl.float32)
     offset = tl.zeros((ROWS,), dtype=tl.float32)
     passed = tl.zeros((ROWS,), dtype=tl.int32)
     for s in range(first, tl.minimum(first + CHUNK, size), SAMPLES):
@@ -270,61 +283,80 @@ def _top_tile(
 def _add_heap(
     x, places, slopes, grad, grad_stride, w, b, scale, size, leaves, depth, top, top_rows, tiles,
     width, LEVELS: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, SAMPLES: tl.constexpr,
-    TILE_COLUMNS: tl.constexpr, CHUNK: tl.constexpr, ATOMIC: tl.constexpr,
+    TILE: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """First the tiles of the rows near the root, then each sample's other rows, by atomics."""
+    """First the tiles of the rows near the root, then each sample's other rows; by atomics."""
     program = tl.program_id(0)
     if program < tiles:
-        row, column, total, offset, _ = _top_tile(
-            x, places, slopes, grad, grad_stride, program, size, depth, top_rows, width,
-            ROWS, SAMPLES, TILE_COLUMNS, CHUNK,
+        _add_tile(
+            x, places, slopes, grad, grad_stride, w, b, scale, program, size, depth, top_rows,
+            width, ROWS, SAMPLES, TILE, CHUNK,
         )  # fmt: skip
-        inside = row < top_rows
-        mask = inside[:, None] & (column < width)[None, :]
-        at = w + row[:, None] * width + column[None, :]
-        # The bias belongs to who has the first columns.
-        inside = row < tl.where(tl.min(column, axis=0) == 0, top_rows, 0)
-        if ATOMIC:
-            tl.atomic_add(at, scale * total, mask=mask, sem="relaxed")
-            tl.atomic_add(b + row, scale * offset, mask=inside, sem="relaxed")
-        else:
-            tl.store(at, tl.load(at, mask=mask) + scale * total, mask=mask)
-            tl.store(b + row, tl.load(b + row, mask=inside) + scale * offset, mask=inside)
-    elif ATOMIC:
-        i = (program - tiles).to(tl.int64)
-        place = tl.load(places + i)
-        step = top + tl.arange(0, LEVELS)
-        node = place >> tl.maximum(depth - step, 0)
-        on = (step < depth) & (node < leaves)
-        row = tl.where(on, node - 1, 0)
-        slope = tl.load(slopes + i * depth + step, mask=on, other=0)
-        slope *= scale * tl.load(grad + i * grad_stride).to(tl.float32)
-        tl.atomic_add(b + row, slope, mask=on, sem="relaxed")
-        for k in range(0, width, COLUMNS):
-            column = k + tl.arange(0, COLUMNS)
-            xs = tl.load(x + i * width + column, mask=column < width, other=0).to(tl.float32)
-            tl.atomic_add(
-                w + row[:, None] * width + column[None, :], slope[:, None] * xs[None, :],
-                mask=on[:, None] & (column < width)[None, :], sem="relaxed",
-            )  # fmt: skip
+    else:
+        _add_sample(
+            x, places, slopes, grad, grad_stride, w, b, scale, program - tiles, leaves, depth, top,
+            width, LEVELS, COLUMNS,
+        )  # fmt: skip
+
+
+@triton.jit
+def _add_tile(
+    x, places, slopes, grad, grad_stride, w, b, scale, tile, size, depth, top_rows, width,
+    ROWS: tl.constexpr, SAMPLES: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    row, column, total, offset, _ = _top_tile(
+        x, places, slopes, grad, grad_stride, tile, size, depth, top_rows, width,
+        ROWS, SAMPLES, TILE, CHUNK,
+    )  # fmt: skip
+    mask = (row < top_rows)[:, None] & (column < width)[None, :]
+    at = w + row[:, None] * width + column[None, :]
+    tl.atomic_add(at, scale * total, mask=mask, sem="relaxed")
+    # The bias belongs to who has the first columns.
+    first = row < tl.where(tl.min(column, axis=0) == 0, top_rows, 0)
+    tl.atomic_add(b + row, scale * offset, mask=first, sem="relaxed")
+
+
+@triton.jit
+def _add_sample(
+    x, places, slopes, grad, grad_stride, w, b, scale, sample, leaves, depth, top, width,
+    LEVELS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    i = sample.to(tl.int64)
+    place = tl.load(places + i)
+    step = top + tl.arange(0, LEVELS)
+    node = place >> tl.maximum(depth - step, 0)
+    on = (step < depth) & (node < leaves)
+    row = tl.where(on, node - 1, 0)
+    slope = tl.load(slopes + i * depth + step, mask=on, other=0)
+    slope *= scale * tl.load(grad + i * grad_stride).to(tl.float32)
+    tl.atomic_add(b + row, slope, mask=on, sem="relaxed")
+    for k in range(0, width, COLUMNS):
+        column = k + tl.arange(0, COLUMNS)
+        xs = tl.load(x + i * width + column, mask=column < width, other=0).to(tl.float32)
+        tl.atomic_add(
+            w + row[:, None] * width + column[None, :], slope[:, None] * xs[None, :],
+            mask=on[:, None] & (column < width)[None, :], sem="relaxed",
+        )  # fmt: skip
 
 
 @triton.jit
 def _sum_top(
-    x, places, slopes, grad, grad_stride, weight, bias, rows, size, depth, top_rows, width,
-    ROWS: tl.constexpr, SAMPLES: tl.constexpr, TILE_COLUMNS: tl.constexpr, CHUNK: tl.constexpr,
+    x, places, slopes, grad, grad_stride, weight, bias, passed, size, depth, top_rows, width,
+    ROWS: tl.constexpr, SAMPLES: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of the rows near the root; a row that no sample passes stands for the root."""
-    row, column, total, offset, passed = _top_tile(
-        x, places, slopes, grad, grad_stride, tl.program_id(0), size, depth, top_rows, width,
-        ROWS, SAMPLES, TILE_COLUMNS, CHUNK,
+    """A chunk of the samples' part of the gradient of the rows near the root."""
+    tile = tl.program_id(0)
+    row, column, total, offset, hits = _top_tile(
+        x, places, slopes, grad, grad_stride, tile, size, depth, top_rows, width,
+        ROWS, SAMPLES, TILE, CHUNK,
     )  # fmt: skip
-    inside = row < top_rows
-    mask = inside[:, None] & (column < width)[None, :]
-    tl.store(weight + row[:, None] * width + column[None, :], total, mask=mask)
-    inside = row < tl.where(tl.min(column, axis=0) == 0, top_rows, 0)
-    tl.store(bias + row, offset, mask=inside)
-    tl.store(rows + row, tl.where(passed > 0, row, 0).to(tl.int64), mask=inside)
+    chunk = tile // tl.cdiv(top_rows, ROWS) // tl.cdiv(width, TILE)
+    at = chunk * top_rows + row
+    mask = (row < top_rows)[:, None] & (column < width)[None, :]
+    tl.store(weight + at[:, None] * width + column[None, :], total, mask=mask)
+    first = row < tl.where(tl.min(column, axis=0) == 0, top_rows, 0)
+    tl.store(bias + at, offset, mask=first)
+    tl.store(passed + at, hits, mask=first)
 
 
 @triton.jit

@@ -52,11 +52,17 @@ PEERS: dict[str, Peer] = {
     "linear-cross-entropy-chunked": Peer(
         "torch>=2.13", "softmax", GRADIENT_IN_FORWARD, losses.linear_cross_entropy_chunked
     ),
+    "linear-cross-entropy-auto": Peer(
+        "torch>=2.13", "softmax", GRADIENT_IN_FORWARD, losses.linear_cross_entropy_auto
+    ),
     "fasttext": Peer(
         "fasttext-numpy2-wheel>=0.9.2", "hierarchical", ("train", "predict"), FastText
     ),
     "gensim": Peer("gensim>=4.4", "hierarchical", ("train",), Gensim),
     "liger": Peer("liger-kernel>=0.8.5", "softmax", GRADIENT_IN_FORWARD, losses.liger, cuda=True),
+    "liger-chunked": Peer(
+        "liger-kernel>=0.8.5", "softmax", GRADIENT_IN_FORWARD, losses.liger_chunked, cuda=True
+    ),
     "cut-cross-entropy": Peer(
         "cut-cross-entropy>=25.1.1", "softmax", LOSS_ALONE, losses.cut_cross_entropy, cuda=True
     ),

@@ -79,12 +79,43 @@ def linear_cross_entropy_chunked(in_features: int, num_classes: int) -> nn.Modul
     return FusedLoss(in_features, num_classes, loss)
 
 
+def linear_cross_entropy_auto(in_features: int, num_classes: int) -> nn.Module:
+    """`torch.nn.functional.linear_cross_entropy`, with the chunks it chooses.
+
+    At many more classes than features these are of one sample each.
+    """
+    fused = import_module("torch.nn.functional").linear_cross_entropy  # from torch 2.13 on
+    automatic = import_module("torch.nn").LinearCrossEntropyOptions()
+
+    def loss(input: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+        found: Tensor = fused(input, weight, target, linear_bias=bias, options=automatic)
+        return found
+
+    return FusedLoss(in_features, num_classes, loss)
+
+
 def liger(in_features: int, num_classes: int) -> nn.Module:
-    """Liger's fused linear cross-entropy, with the chunks it chooses."""
+    """Liger's fused linear cross-entropy, with the chunks it chooses.
+
+    At many more classes than features these are of one sample each.
+    """
     fused = import_module("liger_kernel.transformers.functional").liger_fused_linear_cross_entropy
 
     def loss(input: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
         found: Tensor = fused(input, weight, target, bias=bias)
+        return found
+
+    return FusedLoss(in_features, num_classes, loss)
+
+
+def liger_chunked(in_features: int, num_classes: int) -> nn.Module:
+    """Liger's fused linear cross-entropy, about a quarter of the batch at a time."""
+    fused = import_module("liger_kernel.transformers.functional").liger_fused_linear_cross_entropy
+    # It takes as many chunks as the classes hold this many times the features.
+    budget = -(-num_classes // (CHUNKS * in_features))
+
+    def loss(input: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+        found: Tensor = fused(input, weight, target, bias=bias, chunk_mem_const=budget)
         return found
 
     return FusedLoss(in_features, num_classes, loss)

@@ -56,7 +56,10 @@ def loss_and_gradients(module, features, target):
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64])
-@pytest.mark.parametrize("name", ["linear-cross-entropy", "linear-cross-entropy-chunked"])
+@pytest.mark.parametrize(
+    "name",
+    ["linear-cross-entropy", "linear-cross-entropy-chunked", "linear-cross-entropy-auto"],
+)
 def test_linear_cross_entropy_is_our_softmax_in_float64(name, batch):
     theirs = peers.build(present(name)).double()
     ours = heads.build("softmax", 16, 50).double()
@@ -72,7 +75,10 @@ def test_linear_cross_entropy_is_our_softmax_in_float64(name, batch):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize(("name", "rounding"), [("liger", 1e-5), ("cut-cross-entropy", 2e-2)])
+@pytest.mark.parametrize(
+    ("name", "rounding"),
+    [("liger", 1e-5), ("liger-chunked", 1e-5), ("cut-cross-entropy", 2e-2)],
+)
 @pytest.mark.parametrize("classes", [50, 5000])
 def test_a_cuda_kernel_is_our_softmax_up_to_its_rounding(name, rounding, classes):
     found = present(name, classes=classes, batch=64, features=128, device="cuda")

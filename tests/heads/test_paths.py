@@ -198,8 +198,8 @@ def test_many_samples_of_one_class_sum_up(name: str) -> None:
     """As under skewed labels: every row of the path has all samples."""
     module, device = back_end(name)
     for case in (CASES["heap-700"], CASES["huffman-24"]):
-        given = batch(case, device, 40)
-        target = torch.full((40,), case.classes - 1, device=device)
+        given = batch(case, device, 20)
+        target = torch.full((20,), case.classes - 1, device=device)
         paths = given.paths._replace(**{given.paths._fields[0]: target})
         walk = module.walk(given.input, given.weight, given.bias, paths, True)
         weight, bias = torch.zeros_like(given.weight), torch.zeros_like(given.bias)
