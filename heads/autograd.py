@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,4 +29,15 @@ def opaque_apply(function: type[Function], *inputs: Any) -> Any:
     return (_not_traced if torch.compiler.is_compiling() else apply)(function, *inputs)
 
 
-_not_traced = getattr(torch, "_disable_dynamo")(apply)  # noqa: B009
+_not_traced: Callable[..., Any] = getattr(torch, "_disable_dynamo")(apply)  # noqa: B009
+
+
+def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward that `torch.compile` leaves as it is, when it runs within what is compiled."""
+    disabled: Callable[..., Any] = getattr(torch, "_disable_dynamo")(function)  # noqa: B009
+
+    def call(*inputs: Any) -> Any:
+        # What makes a function opaque would load the compiler, if it is not there yet.
+        return (disabled if "torch._dynamo" in sys.modules else function)(*inputs)
+
+    return call

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from heads import paths_torch
-from heads.autograd import opaque_apply
+from heads.autograd import opaque_apply, untraced
 from heads.base import at_least_float32
 from heads.extras import optional
 from heads.kernels import row_sparse_gradient
@@ -105,6 +105,7 @@ class _PathLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @untraced
     def backward(
         ctx: Any, grad_output: Tensor | None, grad_loss: Tensor | None
     ) -> tuple[Tensor | None, ...]:
