@@ -101,7 +101,9 @@ class _PathLoss(torch.autograd.Function):
         ctx.save_for_backward(input, *(() if rate is not None else (weight,)))
         ctx.set_materialize_grads(False)
         ctx.weight, ctx.bias, ctx.sparse, ctx.rate = weight.detach(), bias.detach(), sparse, rate
-        return ctx.walk.output, -ctx.walk.output.mean()
+        # Not the tensor itself, whose graph would then hold it: nothing would be freed in time.
+        output = ctx.walk.output.detach()
+        return output, -output.mean()
 
     @staticmethod
     @once_differentiable
