@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.autograd import Function
@@ -32,7 +32,10 @@ def opaque_apply(function: type[Function], *inputs: Any) -> Any:
 _not_traced: Callable[..., Any] = getattr(torch, "_disable_dynamo")(apply)  # noqa: B009
 
 
-def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
+Backward = TypeVar("Backward", bound=Callable[..., Any])
+
+
+def untraced(function: Backward) -> Backward:
     """A backward that `torch.compile` leaves as it is, when it runs within what is compiled."""
     disabled: Callable[..., Any] = getattr(torch, "_disable_dynamo")(function)  # noqa: B009
 
@@ -40,4 +43,4 @@ def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
         # What makes a function opaque would load the compiler, if it is not there yet.
         return (disabled if "torch._dynamo" in sys.modules else function)(*inputs)
 
-    return call
+    return cast("Backward", call)
