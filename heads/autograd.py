@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch._compile import _disable_dynamo
@@ -30,3 +32,17 @@ def opaque_apply(function: type[Function], *inputs: Any) -> Any:
 
 # As `torch.compiler.disable`, which would import the whole compiler here and now.
 _not_traced = _disable_dynamo(apply)
+
+
+Backward = TypeVar("Backward", bound=Callable[..., Any])
+
+
+def untraced(function: Backward) -> Backward:
+    """A backward that `torch.compile` leaves as it is, when it runs within what is compiled."""
+    disabled: Callable[..., Any] = _disable_dynamo(function)
+
+    def call(*inputs: Any) -> Any:
+        # What makes a function opaque would load the compiler, if it is not there yet.
+        return (disabled if "torch._dynamo" in sys.modules else function)(*inputs)
+
+    return cast("Backward", call)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heads.base import INT64_BYTES, Cost, HeadOutput, Phase, at_least_float32, distinct
+from heads.extras import optional
 from heads.heap import Path, best_leaf, heap_path, leaf_log_prob
 from heads.kernels import gathered, path_log_prob, score_pairs
 from heads.order import Ordered
@@ -208,6 +209,16 @@ class Hierarchical(TreeHead, HierarchicalDense):
         """Log-probability and class of the best leaf, every node scored: (N, d) -> (N,), (N,)."""
         value, leaf = best_leaf(self.nodes.weight, self.nodes.bias, input)
         return value, self.classes(leaf)
+
+    def best_on_device(self, input: Tensor) -> tuple[Tensor, Tensor] | None:
+        """`topk` for k = 1, by an accelerator's own kernels: (N, d) -> (N, 1), (N, 1), if any."""
+        weight = self.nodes.weight
+        usable = weight.is_cuda and weight.dtype != torch.float64 and not self.few_nodes
+        kernels = optional("heads.search_triton") if usable else None
+        if kernels is None or torch.is_autocast_enabled("cuda"):
+            return None
+        value, leaf = kernels.best_leaf(weight, self.nodes.bias, input)
+        return value.unsqueeze(1), self.classes(leaf).unsqueeze(1)
 
     def descent(self, input: Tensor) -> Descent:
         """This head's tree, as the search wants it."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from heads import paths_torch
-from heads.autograd import opaque_apply
+from heads.autograd import opaque_apply, untraced
 from heads.base import at_least_float32
 from heads.extras import optional
 from heads.kernels import row_sparse_gradient
@@ -101,10 +101,13 @@ class _PathLoss(torch.autograd.Function):
         ctx.save_for_backward(input, *(() if rate is not None else (weight,)))
         ctx.set_materialize_grads(False)
         ctx.weight, ctx.bias, ctx.sparse, ctx.rate = weight.detach(), bias.detach(), sparse, rate
-        return ctx.walk.output, -ctx.walk.output.mean()
+        # Not the tensor itself, whose graph would then hold it: nothing would be freed in time.
+        output = ctx.walk.output.detach()
+        return output, -output.mean()
 
     @staticmethod
     @once_differentiable
+    @untraced
     def backward(
         ctx: Any, grad_output: Tensor | None, grad_loss: Tensor | None
     ) -> tuple[Tensor | None, ...]:

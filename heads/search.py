@@ -79,6 +79,10 @@ class TreeHead(RowSparse):
     def best_leaf(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability and class of the best leaf, every node scored: (N, d) -> (N,), (N,)."""
 
+    def best_on_device(self, input: Tensor) -> tuple[Tensor, Tensor] | None:
+        """`topk` for k = 1, by an accelerator's own kernels: (N, d) -> (N, 1), (N, 1), if any."""
+        return None
+
     def score_all(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """`topk` without a search."""
         if k != 1 or len(input) * self.num_classes <= ALL_LEAVES_UP_TO:
@@ -110,7 +114,8 @@ class TreeHead(RowSparse):
         # An accelerator scores all while a search, or a climb from level to level, would still be
         # launching.
         if features.device.type != "cpu":
-            return super().topk(features, k)
+            best = self.best_on_device(features) if k == 1 else None
+            return super().topk(features, k) if best is None else best
         budget = self.inner_nodes // SEARCH_SHARE
         # Few classes are scored, and many kept, faster than searched for.
         work = features.numel() * self.inner_nodes

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -95,6 +97,21 @@ def test_any_trees_fused_backward_is_an_sgd_step(tree: Tree, pieces: int) -> Non
     for ours, expected in zip(head.parameters(), plain.parameters(), strict=True):
         assert ours.grad is None
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["hierarchical", "hierarchical-fused", "two-level"])
+def test_a_batch_is_freed_without_the_garbage_collector(name: str) -> None:
+    head = heads.build(name, 8, 3000)
+    gc.collect()
+    gc.disable()
+    try:
+        output = head(torch.randn(4, 8, requires_grad=True), torch.arange(4)).output
+        gone = weakref.ref(output)
+        output.sum().backward()
+        del output
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_an_order_is_a_tree_and_only_one_can_be_had() -> None:

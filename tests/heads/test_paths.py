@@ -249,11 +249,12 @@ def test_blocks_share_out_the_update_without_loss_or_repetition(blocks: int, fre
     find_spec("triton") is None or find_spec("heads.paths_triton") is None, reason="needs Triton"
 )
 def test_tritons_kernels_in_its_interpreter() -> None:
-    """All tests of this file, again."""
+    """All tests of this file, again, and those of the other kernels."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
-         "-k", "triton", __file__,
-         str(Path(__file__).with_name("test_softmax_kernels.py"))],
+         "-k", "triton and not interpreter", __file__,
+         str(Path(__file__).with_name("test_softmax_kernels.py")),
+         str(Path(__file__).with_name("test_search_kernels.py"))],
         env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
         cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -205,3 +208,26 @@ def test_compiled_it_is_the_same_head(name: str) -> None:
         if ours.grad is not None and expected.grad is not None:
             assert ours.grad.is_sparse
             torch.testing.assert_close(ours.grad.to_dense(), expected.grad.to_dense())
+
+
+@pytest.mark.skipif(find_spec("numba") is None, reason="needs the optional extra 'fast'")
+def test_kernels_may_compile_within_what_is_compiled(tmp_path: Path) -> None:
+    """As on a machine's first run, when numba has kept nothing yet."""
+    code = """
+import copy, torch, heads
+head = heads.build("hierarchical-fused", 8, 1000)
+plain = copy.deepcopy(head)
+batch = torch.randn(4, 8), torch.randint(1000, (4,))
+torch.compile(lambda *batch: head(*batch).loss.backward())(*batch)
+plain(*batch).loss.backward()
+torch.testing.assert_close(dict(head.state_dict()), dict(plain.state_dict()))
+"""
+    path = str(Path(heads.__file__).parents[1])
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
