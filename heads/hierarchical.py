@@ -214,6 +214,7 @@ class Hierarchical(TreeHead, HierarchicalDense):
         """`topk` for k = 1, by an accelerator's own kernels: (N, d) -> (N, 1), (N, 1), if any."""
         weight = self.nodes.weight
         usable = weight.is_cuda and weight.dtype != torch.float64 and not self.few_nodes
+        usable = usable and weight.is_contiguous() and self.nodes.bias.is_contiguous()
         kernels = optional("heads.search_triton") if usable else None
         if kernels is None or torch.is_autocast_enabled("cuda"):
             return None
@@ -238,7 +239,7 @@ class Hierarchical(TreeHead, HierarchicalDense):
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
         weight, bias = self.nodes.weight, self.nodes.bias
-        rate = self.own_step(weight)
+        rate = self.own_step(weight, bias)
         if in_func() and not self.few_nodes:
             return super().forward(input, target)
         features = self.checked_input(input)

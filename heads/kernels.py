@@ -120,7 +120,7 @@ class RowSparse(Head):
     def row_sparse(self) -> bool:
         """Whether the gradients are row-sparse, and not dense."""
 
-    def own_step(self, weight: Tensor) -> float | None:
+    def own_step(self, weight: Tensor, bias: Tensor) -> float | None:
         """Learning rate of the step that the backward of this forward makes by itself, if any."""
         return None
 

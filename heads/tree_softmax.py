@@ -189,7 +189,7 @@ class TreeSoftmax(TreeHead):
         features = self.checked_input(input)
         self.check_target(features, target)
         weight, bias = self.rows.weight, self.rows.bias
-        rate = self.own_step(weight)
+        rate = self.own_step(weight, bias)
         if rate is not None or not (self.all_rows or in_func()):
             paths = Table(target, self.path_nodes, self.path_slots, self.child_rows)
             return HeadOutput(*path_loss(features, weight, bias, paths, True, rate))
