@@ -65,6 +65,21 @@ def test_the_result_does_not_depend_on_the_number_of_threads(
         assert torch.equal(parameter, expected)
 
 
+@pytest.mark.parametrize("tree", ["balanced", balanced(300, 5)], ids=["heap", "table"])
+def test_numbas_number_of_threads_is_left_alone(tree: str | Tree) -> None:
+    pytest.importorskip("heads.paths_numba", reason="needs the optional extra 'fast'")
+    numba = pytest.importorskip("numba")
+    head = heads.build("hierarchical-fused", 8, 300, tree=tree)
+    most = numba.get_num_threads()
+    try:
+        for threads in {1, numba.config.NUMBA_NUM_THREADS}:
+            numba.set_num_threads(threads)
+            head(torch.randn(4, 8), torch.arange(4)).loss.backward()
+            assert numba.get_num_threads() == threads
+    finally:
+        numba.set_num_threads(most)
+
+
 def test_nothing_moves_in_evaluation_or_without_gradients_or_when_frozen() -> None:
     head = heads.build("hierarchical-fused", 24, 300, learning_rate=0.5)
     before = head.nodes.weight.detach().clone()
