@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from heads.base import INT64_BYTES, Cost, HeadOutput, Phase, at_least_float32, distinct
 from heads.extras import optional
 from heads.heap import Path, best_leaf, heap_path, leaf_log_prob
-from heads.kernels import gathered, path_log_prob, score_pairs
+from heads.kernels import gathered, on_device, path_log_prob, score_pairs
 from heads.order import Ordered
 from heads.paths import gathers, path_loss
 from heads.search import TreeHead
@@ -218,7 +218,8 @@ class Hierarchical(TreeHead, HierarchicalDense):
         kernels = optional("heads.search_triton") if usable else None
         if kernels is None or torch.is_autocast_enabled("cuda"):
             return None
-        value, leaf = kernels.best_leaf(weight, self.nodes.bias, input)
+        with on_device(weight):
+            value, leaf = kernels.best_leaf(weight, self.nodes.bias, input)
         return value.unsqueeze(1), self.classes(leaf).unsqueeze(1)
 
     def descent(self, input: Tensor) -> Descent:

@@ -23,7 +23,7 @@ from heads import paths_torch
 from heads.autograd import graph_is_kept, opaque_apply, untraced
 from heads.base import at_least_float32
 from heads.extras import optional
-from heads.kernels import row_sparse_gradient
+from heads.kernels import on_device, row_sparse_gradient
 from heads.transforms import in_ddp
 
 if TYPE_CHECKING:
@@ -99,9 +99,10 @@ class _PathLoss(torch.autograd.Function):
         sparse: bool,
         rate: float | None,
     ) -> tuple[Tensor, Tensor]:
-        ctx.walk = back_end(weight, bias).walk(
-            input.detach(), weight.detach(), bias.detach(), paths, ctx.needs_input_grad[0]
-        )
+        with on_device(weight):
+            ctx.walk = back_end(weight, bias).walk(
+                input.detach(), weight.detach(), bias.detach(), paths, ctx.needs_input_grad[0]
+            )
         if rate is not None and ctx.needs_input_grad[0]:
             _ = ctx.walk.jacobian  # made now: before the backward another step may move the rows
         # For autograd's checks. The rows of a step of our own are meant to change.

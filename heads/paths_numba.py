@@ -114,7 +114,7 @@ def _threads_for(work: int) -> int:
 
 @contextmanager
 def _numba_threads(threads: int) -> Iterator[None]:
-    """So many threads for a kernel; the number is the process's, whose own kernels may want more."""
+    """So many threads for a kernel; the caller's own kernels may want more."""
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:

@@ -13,6 +13,7 @@ from heads import softmax_torch
 from heads.autograd import apply, opaque_apply
 from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32
 from heads.extras import optional
+from heads.kernels import on_device
 from heads.softmax import Softmax
 from heads.transforms import in_func
 
@@ -142,8 +143,9 @@ class _ChunkedLogProb(torch.autograd.Function):
         noise: Perturbation | None,
     ) -> Tensor:
         running = kernels(weight).Running(target, noise)
-        for part in _slices(input, weight):
-            running.take(F.linear(input, weight[part], bias[part]), part.start)
+        with on_device(weight):
+            for part in _slices(input, weight):
+                running.take(F.linear(input, weight[part], bias[part]), part.start)
         output: Tensor
         output, log_sum = running.result()
         ctx.save_for_backward(input, weight, bias, target, log_sum)
