@@ -34,6 +34,11 @@ def opaque_apply(function: type[Function], *inputs: Any) -> Any:
 _not_traced = _disable_dynamo(apply)
 
 
+def graph_is_kept() -> bool:
+    """Whether the backward that is running was told to `retain_graph`."""
+    return torch._C._autograd._get_current_graph_task_keep_graph()
+
+
 Backward = TypeVar("Backward", bound=Callable[..., Any])
 
 

@@ -31,8 +31,8 @@ class Fused(TreeHead):
     terms are made by atomics, whose order may change the last bit, unless
     `torch.use_deterministic_algorithms(True)` asks for the other way.
 
-    This holds for float32. In evaluation, without gradients, with a frozen weight or in another
-    dtype it is `hierarchical`, and the optimizer makes the step. Every backward is a step:
+    This holds for float32. In evaluation, without gradients, with a frozen weight or bias or in
+    another dtype it is `hierarchical`, and the optimizer makes the step. Every backward is a step:
     gradients do not accumulate over several of them, no one clips or averages them, and a factor of
     the loss is one of the step. So where somebody else would have to see the gradient first, the
     head refuses before a row moves: a loss multiplied by more than 1, as a `GradScaler` does
@@ -59,10 +59,11 @@ class Fused(TreeHead):
     def learning_rate(self, rate: float) -> None:
         self._learning_rate = number("learning_rate", rate, 0)
 
-    def own_step(self, weight: Tensor) -> float | None:
+    def own_step(self, weight: Tensor, bias: Tensor) -> float | None:
         """The learning rate; None where the backward makes gradients, as under `hierarchical`."""
         fusible = weight.dtype == torch.float32 and weight.device.type in ("cpu", "cuda")
-        if not (fusible and self.training and torch.is_grad_enabled() and weight.requires_grad):
+        free = weight.requires_grad and bias.requires_grad
+        if not (fusible and self.training and torch.is_grad_enabled() and free):
             return None
         if in_ddp() or in_func():
             raise RuntimeError(

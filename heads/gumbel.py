@@ -13,7 +13,13 @@ from heads import softmax_torch
 from heads.base import Cost, HeadOutput
 from heads.options import flag, integer, number
 from heads.softmax import Softmax
-from heads.softmax_chunked import chunked_log_prob, fits_one_slice, kernels
+from heads.softmax_chunked import (
+    chunked_log_prob,
+    fits_one_slice,
+    kernels,
+    sliced_backward_cost,
+    sliced_forward_cost,
+)
 from heads.softmax_torch import Perturbation
 from heads.transforms import in_func
 
@@ -107,7 +113,8 @@ class Gumbel(Softmax):
             `noise` or `loss`; `hard` with a `loss` other than "log"; `draws` below 1.
 
     Cost: as `Softmax`, but that N n log-probabilities are kept for each of the draws; the noise
-    needs no multiply-add and is forgotten at once.
+    needs no multiply-add and is forgotten at once. On CUDA, where kernels make the noise slice by
+    slice, as `SoftmaxChunked` for as many samples as there are draws of them.
     """
 
     predicts_as: ClassVar[str] = "softmax"
@@ -211,11 +218,15 @@ class Gumbel(Softmax):
         return HeadOutput(output, -output.mean())
 
     def forward_cost(self, batch_size: int) -> Cost:
-        """As the full softmax; the log-probabilities of all draws are written."""
+        """As the full softmax; the log-probabilities of all draws are written, unless in slices."""
+        if self._in_slices(self.draws * batch_size):
+            return sliced_forward_cost(self, self.draws * batch_size)
         return self._with_all_draws(super().forward_cost(batch_size), batch_size)
 
     def backward_cost(self, batch_size: int) -> Cost:
-        """As the full softmax; the log-probabilities of all draws are read."""
+        """As the full softmax; the log-probabilities of all draws are read, or made again."""
+        if self._in_slices(self.draws * batch_size):
+            return sliced_backward_cost(self, self.draws * batch_size)
         return self._with_all_draws(super().backward_cost(batch_size), batch_size)
 
     def _with_all_draws(self, cost: Cost, batch_size: int) -> Cost:

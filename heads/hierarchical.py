@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from heads.base import INT64_BYTES, Cost, HeadOutput, Phase, at_least_float32, distinct
 from heads.extras import optional
 from heads.heap import Path, best_leaf, heap_path, leaf_log_prob
-from heads.kernels import gathered, path_log_prob, score_pairs
+from heads.kernels import gathered, on_device, path_log_prob, score_pairs
 from heads.order import Ordered
 from heads.paths import gathers, path_loss
 from heads.search import TreeHead
@@ -214,10 +214,12 @@ class Hierarchical(TreeHead, HierarchicalDense):
         """`topk` for k = 1, by an accelerator's own kernels: (N, d) -> (N, 1), (N, 1), if any."""
         weight = self.nodes.weight
         usable = weight.is_cuda and weight.dtype != torch.float64 and not self.few_nodes
+        usable = usable and weight.is_contiguous() and self.nodes.bias.is_contiguous()
         kernels = optional("heads.search_triton") if usable else None
         if kernels is None or torch.is_autocast_enabled("cuda"):
             return None
-        value, leaf = kernels.best_leaf(weight, self.nodes.bias, input)
+        with on_device(weight):
+            value, leaf = kernels.best_leaf(weight, self.nodes.bias, input)
         return value.unsqueeze(1), self.classes(leaf).unsqueeze(1)
 
     def descent(self, input: Tensor) -> Descent:
@@ -238,7 +240,7 @@ class Hierarchical(TreeHead, HierarchicalDense):
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
         weight, bias = self.nodes.weight, self.nodes.bias
-        rate = self.own_step(weight)
+        rate = self.own_step(weight, bias)
         if in_func() and not self.few_nodes:
             return super().forward(input, target)
         features = self.checked_input(input)

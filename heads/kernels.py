@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,14 @@ from torch.autograd.function import once_differentiable
 from heads.autograd import apply
 from heads.base import Head, at_least_float32
 from heads.transforms import in_ddp, in_func
+
+
+def on_device(tensor: Tensor) -> AbstractContextManager[object]:
+    """Make the tensor's device the current one, where Triton launches whatever it is given.
+
+    A backward needs no such thing: autograd runs each on its device.
+    """
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 def score_pairs(
@@ -120,7 +129,7 @@ class RowSparse(Head):
     def row_sparse(self) -> bool:
         """Whether the gradients are row-sparse, and not dense."""
 
-    def own_step(self, weight: Tensor) -> float | None:
+    def own_step(self, weight: Tensor, bias: Tensor) -> float | None:
         """Learning rate of the step that the backward of this forward makes by itself, if any."""
         return None
 

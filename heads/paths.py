@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from heads import paths_torch
-from heads.autograd import opaque_apply, untraced
+from heads.autograd import graph_is_kept, opaque_apply, untraced
 from heads.base import at_least_float32
 from heads.extras import optional
-from heads.kernels import row_sparse_gradient
+from heads.kernels import on_device, row_sparse_gradient
 from heads.transforms import in_ddp
 
 if TYPE_CHECKING:
@@ -34,8 +34,13 @@ LARGEST_FACTOR = 1.001
 room for roundings."""
 
 
-def back_end(weight: Tensor) -> BackEnd:
-    """The fastest back end for a weight of this dtype, there where it is."""
+def back_end(weight: Tensor, *others: Tensor) -> BackEnd:
+    """The fastest back end for a weight of this dtype, there where it is.
+
+    Kernels want it, and the `others` that they read and write as they are, contiguous.
+    """
+    if not all(tensor.is_contiguous() for tensor in (weight, *others)):
+        return cast("BackEnd", paths_torch)
     found = None
     if weight.device.type == "cpu" and weight.dtype == torch.float32:
         found = optional("heads.paths_numba")
@@ -94,9 +99,12 @@ class _PathLoss(torch.autograd.Function):
         sparse: bool,
         rate: float | None,
     ) -> tuple[Tensor, Tensor]:
-        ctx.walk = back_end(weight).walk(
-            input.detach(), weight.detach(), bias.detach(), paths, ctx.needs_input_grad[0]
-        )
+        with on_device(weight):
+            ctx.walk = back_end(weight, bias).walk(
+                input.detach(), weight.detach(), bias.detach(), paths, ctx.needs_input_grad[0]
+            )
+        if rate is not None and ctx.needs_input_grad[0]:
+            _ = ctx.walk.jacobian  # made now: before the backward another step may move the rows
         # For autograd's checks. The rows of a step of our own are meant to change.
         ctx.save_for_backward(input, *(() if rate is not None else (weight,)))
         ctx.set_materialize_grads(False)
@@ -131,6 +139,8 @@ class _PathLoss(torch.autograd.Function):
                 sums, offsets = (at_least_float32(torch.zeros_like(p)) for p in (weight, bias))
                 walk.add(grad, 1.0, sums, offsets)
                 grad_weight, grad_bias = sums.to(weight.dtype), offsets.to(bias.dtype)
+        if not graph_is_kept():
+            del ctx.walk  # as autograd frees what it saved; the loss may live on
         return grad_input, grad_weight, grad_bias, None, None, None
 
 

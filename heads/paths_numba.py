@@ -7,6 +7,7 @@ compile.
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numba
@@ -18,7 +19,7 @@ from heads.tree_tables import NO_CHILD
 from heads.walk import Heap, RowSums, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Array = np.ndarray
 
@@ -52,8 +53,11 @@ class NumbaWalk:
             order, places = torch.empty((2, size), dtype=torch.int64).numpy()
             slopes = input.new_empty(size, depth).numpy()
             _from_left_to_right(paths.leaf.contiguous().numpy(), depth, inner, order, places)
-            self._threads = _use_threads_for(slopes.size * width)
-            _score_heap(self._input, rows, offsets, order, places, slopes, *results, self._threads)
+            self._threads = _threads_for(slopes.size * width)
+            with _numba_threads(self._threads):
+                _score_heap(
+                    self._input, rows, offsets, order, places, slopes, *results, self._threads
+                )
             self._paths: tuple[Any, ...] = (order, places, inner)
             self._runs_of: Callable[..., int] = _runs_of_heap
         else:
@@ -61,11 +65,12 @@ class NumbaWalk:
                 table.contiguous().numpy() for table in (paths.target, *paths[1:])
             )
             slopes = input.new_empty(size, nodes.shape[1], *tables.shape[1:]).numpy()
-            self._threads = _use_threads_for(slopes.size * width)
-            _score_table(
-                self._input, rows, offsets, target, nodes, slots, tables, slopes, *results,
-                self._threads,
-            )  # fmt: skip
+            self._threads = _threads_for(slopes.size * width)
+            with _numba_threads(self._threads):
+                _score_table(
+                    self._input, rows, offsets, target, nodes, slots, tables, slopes, *results,
+                    self._threads,
+                )  # fmt: skip
             self._paths = (target, nodes, tables)
             self._runs_of = _runs_of_table
         self._slopes = slopes
@@ -94,19 +99,28 @@ class NumbaWalk:
 
     def _add(self, runs: tuple[Tensor, ...], weight: Tensor, bias: Tensor, fresh: bool) -> None:
         samples, changes, starts, rows = (run.numpy() for run in runs)
-        numba.set_num_threads(self._threads)
-        _add_runs(
-            self._input, samples, changes, starts, rows, weight.numpy(), bias.numpy(), fresh,
-            self._threads,
-        )  # fmt: skip
+        with _numba_threads(self._threads):
+            _add_runs(
+                self._input, samples, changes, starts, rows, weight.numpy(), bias.numpy(), fresh,
+                self._threads,
+            )  # fmt: skip
 
 
-def _use_threads_for(work: int) -> int:
-    """Set and return how many of torch's threads share `work` multiply-adds."""
+def _threads_for(work: int) -> int:
+    """How many of torch's threads share `work` multiply-adds."""
     most = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-    threads = max(1, min(most, work // WORK_PER_THREAD))
+    return int(max(1, min(most, work // WORK_PER_THREAD)))
+
+
+@contextmanager
+def _numba_threads(threads: int) -> Iterator[None]:
+    """So many threads for a kernel; the caller's own kernels may want more."""
+    before = numba.get_num_threads()
     numba.set_num_threads(threads)
-    return int(threads)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 _FAST = {"reassoc", "contract"}
@@ -136,7 +150,7 @@ _KEPT = _can_be_kept()
 def _start_threads() -> None:
     """Start numba's threads, which sets how many torch would use, and set that back."""
     threads = torch.get_num_threads()
-    numba.set_num_threads(1)
+    numba.get_num_threads()
     torch.set_num_threads(threads)
 
 

@@ -10,6 +10,8 @@ without ever building the gathered rows:
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,7 +26,7 @@ from heads.walk import Heap, RowSums, Table
 def walk(
     input: Tensor, weight: Tensor, bias: Tensor, paths: Heap | Table, wanted: bool
 ) -> TorchWalk:
-    """See `heads.walk.BackEnd`; here the jacobian is made when it is asked for."""
+    """See `heads.walk.BackEnd`; here the jacobian is made when it is first asked for."""
     if isinstance(paths, Heap):
         return _heap(input, weight, bias, paths)
     return _table(input, weight, bias, paths)
@@ -60,7 +62,7 @@ class TorchWalk:
         self._rows, self._samples, self._starts = rows, samples, starts
         self._slopes, self._order = slopes, order
 
-    @property
+    @cached_property
     def jacobian(self) -> Tensor:
         """(N, d), in the dtype of the weight."""
         return F.embedding_bag(

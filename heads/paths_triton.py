@@ -1,8 +1,9 @@
 """Tree paths in Triton's kernels, on CUDA; in Triton's interpreter also on the CPU.
 
 Importing this module fails wherever Triton cannot compile. All sums are float32, whatever the
-dtype of the weight. Sums that many samples add to, those of the rows near a heap's root, are a
-matrix product; of the others each sample adds its terms by atomics, in no order of its own, unless
+dtype of the weight. A row-sparse gradient is summed in a fixed order, for the rows near a heap's
+root, which many samples share, as a matrix product. Of what is added in place, each sample adds its
+terms by atomics, in no order of its own, unless the rows are few or
 `torch.use_deterministic_algorithms(True)` asks for one.
 """
 
@@ -23,10 +24,13 @@ FEW_ROWS = 256
 """Up to so many rows the whole gradient is one product, without atomics."""
 
 CROWD = 16
-"""Samples to a row, on average, from which on their sum is a product."""
+"""Samples to a row, on average, from which on their fixed-order sum is a product."""
+
+MOST_LEVELS = 8
+"""Of which it may be one, so that the chunks' sums are no more numbers than the input."""
 
 CHUNK = 256
-"""Samples of a product whose sum is added to the others' by atomics."""
+"""Samples of a product, whose sum is then added to the others'."""
 
 ROWS, SAMPLES, TILE_COLUMNS = 32, 32, 64
 """Tiles of that product."""
@@ -74,15 +78,10 @@ class HeapWalk:
             weight.index_add_(0, found.rows, found.weight, alpha=scale)
             bias.index_add_(0, found.rows, found.bias, alpha=scale)
         elif size:
-            top = self._top()
-            top_rows = (1 << top) - 1
-            columns = _power(width, TILE_COLUMNS, 16)
-            tiles = _blocks(top_rows, ROWS) * _blocks(width, columns) * _blocks(size, CHUNK)
-            _add_heap[(tiles + size,)](
+            _add_heap[(size,)](
                 self._input, self._places, self._slopes, grad, grad.stride(0), weight, bias,
-                scale, size, self._leaves, self._depth, top, top_rows, tiles, width,
-                LEVELS=_power(self._depth - top), COLUMNS=_power(width, 128), ROWS=ROWS,
-                SAMPLES=SAMPLES, TILE=columns, CHUNK=CHUNK,
+                scale, self._leaves, self._depth, width, LEVELS=_power(self._depth),
+                COLUMNS=_power(width, 128),
             )  # fmt: skip
 
     def sums(self, grad: Tensor) -> RowSums:
@@ -130,9 +129,12 @@ class HeapWalk:
         return weight.sum(0), bias.sum(0), passed.sum(0)
 
     def _top(self) -> int:
-        """How many levels have few rows for the samples there are; never all of them."""
+        """How many levels have few rows for the samples there are; never all of them.
+
+        Each chunk of samples has a partial sum of its own of each of their rows.
+        """
         crowded = (len(self._input) // CROWD).bit_length()
-        return max(0, min(crowded, self._depth - 1))
+        return max(0, min(crowded, MOST_LEVELS, self._depth - 1))
 
 
 class TableWalk:
@@ -281,49 +283,13 @@ def _top_tile(
 
 @triton.jit
 def _add_heap(
-    x, places, slopes, grad, grad_stride, w, b, scale, size, leaves, depth, top, top_rows, tiles,
-    width, LEVELS: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, SAMPLES: tl.constexpr,
-    TILE: tl.constexpr, CHUNK: tl.constexpr,
-):  # fmt: skip
-    """First the tiles of the rows near the root, then each sample's other rows; by atomics."""
-    program = tl.program_id(0)
-    if program < tiles:
-        _add_tile(
-            x, places, slopes, grad, grad_stride, w, b, scale, program, size, depth, top_rows,
-            width, ROWS, SAMPLES, TILE, CHUNK,
-        )  # fmt: skip
-    else:
-        _add_sample(
-            x, places, slopes, grad, grad_stride, w, b, scale, program - tiles, leaves, depth, top,
-            width, LEVELS, COLUMNS,
-        )  # fmt: skip
-
-
-@triton.jit
-def _add_tile(
-    x, places, slopes, grad, grad_stride, w, b, scale, tile, size, depth, top_rows, width,
-    ROWS: tl.constexpr, SAMPLES: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr,
-):  # fmt: skip
-    row, column, total, offset, _ = _top_tile(
-        x, places, slopes, grad, grad_stride, tile, size, depth, top_rows, width,
-        ROWS, SAMPLES, TILE, CHUNK,
-    )  # fmt: skip
-    mask = (row < top_rows)[:, None] & (column < width)[None, :]
-    at = w + row[:, None] * width + column[None, :]
-    tl.atomic_add(at, scale * total, mask=mask, sem="relaxed")
-    # The bias belongs to who has the first columns.
-    first = row < tl.where(tl.min(column, axis=0) == 0, top_rows, 0)
-    tl.atomic_add(b + row, scale * offset, mask=first, sem="relaxed")
-
-
-@triton.jit
-def _add_sample(
-    x, places, slopes, grad, grad_stride, w, b, scale, sample, leaves, depth, top, width,
+    x, places, slopes, grad, grad_stride, w, b, scale, leaves, depth, width,
     LEVELS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    i = sample.to(tl.int64)
+    """Per sample: its terms, by atomics."""
+    i = tl.program_id(0).to(tl.int64)
     place = tl.load(places + i)
-    step = top + tl.arange(0, LEVELS)
+    step = tl.arange(0, LEVELS)
     node = place >> tl.maximum(depth - step, 0)
     on = (step < depth) & (node < leaves)
     row = tl.where(on, node - 1, 0)

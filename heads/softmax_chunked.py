@@ -13,6 +13,7 @@ from heads import softmax_torch
 from heads.autograd import apply, opaque_apply
 from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32
 from heads.extras import optional
+from heads.kernels import on_device
 from heads.softmax import Softmax
 from heads.transforms import in_func
 
@@ -74,17 +75,27 @@ class SoftmaxChunked(Softmax):
         """As the full softmax, but no logits are kept."""
         if fits_one_slice(batch_size, self.linear.weight):
             return super().forward_cost(batch_size)
-        n, d = self.num_classes, self.in_features
-        elements = n * (d + 1) + batch_size * d + 2 * batch_size
-        return Cost(batch_size * n * d, elements * self.itemsize + batch_size * INT64_BYTES)
+        return sliced_forward_cost(self, batch_size)
 
     def backward_cost(self, batch_size: int) -> Cost:
         """Three products: the logits again, and the gradients of the weight and of the input."""
         if fits_one_slice(batch_size, self.linear.weight):
             return super().backward_cost(batch_size)
-        n, d = self.num_classes, self.in_features
-        elements = 2 * n * (d + 1) + 2 * batch_size * d + batch_size
-        return Cost(3 * batch_size * n * d, elements * self.itemsize + batch_size * INT64_BYTES)
+        return sliced_backward_cost(self, batch_size)
+
+
+def sliced_forward_cost(head: Softmax, samples: int) -> Cost:
+    """One product with the weight, slice by slice: nothing of size N x n is written."""
+    n, d = head.num_classes, head.in_features
+    elements = n * (d + 1) + samples * d + 2 * samples
+    return Cost(samples * n * d, elements * head.itemsize + samples * INT64_BYTES)
+
+
+def sliced_backward_cost(head: Softmax, samples: int) -> Cost:
+    """Three products: the logits again, and the gradients of the weight and of the input."""
+    n, d = head.num_classes, head.in_features
+    elements = 2 * n * (d + 1) + 2 * samples * d + samples
+    return Cost(3 * samples * n * d, elements * head.itemsize + samples * INT64_BYTES)
 
 
 def kernels(weight: Tensor) -> ModuleType:
@@ -142,8 +153,9 @@ class _ChunkedLogProb(torch.autograd.Function):
         noise: Perturbation | None,
     ) -> Tensor:
         running = kernels(weight).Running(target, noise)
-        for part in _slices(input, weight):
-            running.take(F.linear(input, weight[part], bias[part]), part.start)
+        with on_device(weight):
+            for part in _slices(input, weight):
+                running.take(F.linear(input, weight[part], bias[part]), part.start)
         output: Tensor
         output, log_sum = running.result()
         ctx.save_for_backward(input, weight, bias, target, log_sum)

@@ -15,7 +15,7 @@ from heads.hierarchical import ALL_NODES_UP_TO, Hierarchical
 from heads.kernels import score_pairs
 from heads.options import integer, shown
 from heads.order import where_loaded
-from heads.paths import path_loss
+from heads.paths import gathers, path_loss
 from heads.search import TreeHead
 from heads.transforms import in_func
 from heads.tree_tables import softmax_over_children
@@ -86,8 +86,9 @@ class TreeSoftmax(TreeHead):
         ValueError: as `Head`; a tree with another number of leaves; `pieces` below 1.
 
     Cost, with S the mean number of rows scored on the way to a class and T the distinct rows that a
-    batch touches, in multiply-adds: forward N S d, backward 2 N S d, step T (d + 1), predict at
-    worst N R d; where all rows are scored, S = T = R.
+    batch touches, in multiply-adds: with kernels, which have the rows at hand for the input's
+    gradient, forward 2 N S d, backward N (S + 1) d; else, and where all rows are scored, with
+    S = T = R, forward N S d, backward 2 N S d. Step T (d + 1), predict at worst N R d.
     """
 
     always_on_paths: ClassVar[bool] = False
@@ -189,7 +190,7 @@ class TreeSoftmax(TreeHead):
         features = self.checked_input(input)
         self.check_target(features, target)
         weight, bias = self.rows.weight, self.rows.bias
-        rate = self.own_step(weight)
+        rate = self.own_step(weight, bias)
         if rate is not None or not (self.all_rows or in_func()):
             paths = Table(target, self.path_nodes, self.path_slots, self.child_rows)
             return HeadOutput(*path_loss(features, weight, bias, paths, True, rate))
@@ -264,18 +265,26 @@ class TreeSoftmax(TreeHead):
         return expand, lambda nodes: nodes < self.num_classes, lambda nodes: nodes, roots
 
     def forward_cost(self, batch_size: int) -> Cost:
-        """The children of a path's nodes, or of all nodes."""
+        """The children of a path's nodes, by kernels the input's gradient as well; or of all."""
         d, (products, touched) = self.in_features, self._rows(batch_size)
         elements = touched * (d + 1) + batch_size * (d + 1) + products
-        return Cost(products * d, elements * self.itemsize + batch_size * INT64_BYTES)
+        times = 1
+        if self._in_kernels:
+            elements += batch_size * d
+            times = 2
+        return Cost(times * products * d, elements * self.itemsize + batch_size * INT64_BYTES)
 
     def backward_cost(self, batch_size: int) -> Cost:
-        """Two products for each of the forward's, and a gradient of the rows touched."""
-        d, (products, touched) = self.in_features, self._rows(batch_size)
-        elements = touched * (2 * d + 1) + 2 * batch_size * d + products
+        """A gradient of the rows touched; and the input's, unless it is there."""
+        d, (scores, touched) = self.in_features, self._rows(batch_size)
+        if self._in_kernels:
+            products, read = scores + batch_size, batch_size * d
+        else:
+            products, read = 2 * scores, touched * d
+        elements = read + batch_size * d + scores + touched * (d + 1) + batch_size * d
         indices = 0 if self.all_rows else 2 * touched
         return Cost(
-            2 * products * d,
+            products * d,
             elements * self.itemsize + (batch_size + indices) * INT64_BYTES,
         )
 
@@ -291,6 +300,11 @@ class TreeSoftmax(TreeHead):
         rows, d = self.rows.out_features, self.in_features
         elements = rows * (d + 1) + batch_size * d
         return Cost(batch_size * rows * d, elements * self.itemsize + batch_size * INT64_BYTES)
+
+    @property
+    def _in_kernels(self) -> bool:
+        """Whether kernels walk the paths, and not torch's gathers or a product over all rows."""
+        return not (self.all_rows or gathers(self.rows.weight))
 
     def _rows(self, batch_size: int) -> tuple[int, int]:
         """Products of a batch, and the distinct rows that it touches.

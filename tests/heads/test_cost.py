@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -11,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import heads
 from heads import paths
+from heads.tree_softmax import TreeSoftmax
+from heads.trees import Tree, balanced
 
 BATCH, FEATURES = 12, 8
 
@@ -59,6 +62,42 @@ def test_small_hierarchical_multiply_adds_are_those_torch_counts(
     head = heads.build("hierarchical", FEATURES, num_classes)
     for phase, multiply_adds in counted("hierarchical", num_classes).items():
         assert head.cost(phase, BATCH).multiply_adds == multiply_adds, phase
+
+
+@pytest.mark.parametrize("tree", [balanced(600, 3), balanced(3000, 8)], ids=["few", "wide"])
+def test_a_trees_multiply_adds_are_those_of_its_kernels(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels have the rows at hand in the forward and make the input's gradient there."""
+    head = heads.build("hierarchical", FEATURES, tree.num_classes, tree=tree)
+    assert isinstance(head, TreeSoftmax)
+    assert not head.all_rows
+    fused = heads.build("hierarchical-fused", FEATURES, tree.num_classes, tree=tree)
+    with monkeypatch.context() as patched:
+        patched.setattr(paths, "optional", lambda module: None)
+        plain = {phase: head.cost(phase, BATCH) for phase in ("forward", "backward")}
+    monkeypatch.setattr(paths, "optional", lambda module: object())
+    compiled = {phase: head.cost(phase, BATCH) for phase in ("forward", "backward")}
+    assert plain["backward"].multiply_adds == 2 * plain["forward"].multiply_adds
+    assert compiled["forward"] == fused.cost("forward", BATCH)
+    products = [sum(c.multiply_adds for c in costs.values()) for costs in (plain, compiled)]
+    assert products[1] == products[0] + BATCH * FEATURES
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_noise_in_slices_costs_what_the_chunked_softmax_does(
+    draws: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = SimpleNamespace(ELEMENTS=1)
+    for module in ("heads.gumbel", "heads.softmax_chunked"):
+        monkeypatch.setattr(f"{module}.kernels", lambda weight: slices)
+    head = heads.build("gumbel", FEATURES, 1000, draws=draws)
+    chunked = heads.build("softmax-chunked", FEATURES, 1000)
+    for phase in ("forward", "backward"):
+        assert head.cost(phase, BATCH) == chunked.cost(phase, draws * BATCH)
+    assert head.cost("backward", BATCH).multiply_adds == 3 * draws * BATCH * 1000 * FEATURES
+    usual = heads.build("gumbel", FEATURES, 1000, hard=True)  # no kernel's
+    assert usual.cost("backward", BATCH).multiply_adds == 2 * BATCH * 1000 * FEATURES
 
 
 @pytest.mark.parametrize("name", heads.names())

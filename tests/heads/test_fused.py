@@ -8,8 +8,10 @@ import weakref
 
 import pytest
 import torch
+from torch import nn
 
 import heads
+from heads import paths
 from heads.trees import Tree, balanced, huffman
 
 
@@ -63,6 +65,21 @@ def test_the_result_does_not_depend_on_the_number_of_threads(
         assert torch.equal(parameter, expected)
 
 
+@pytest.mark.parametrize("tree", ["balanced", balanced(300, 5)], ids=["heap", "table"])
+def test_numbas_number_of_threads_is_left_alone(tree: str | Tree) -> None:
+    pytest.importorskip("heads.paths_numba", reason="needs the optional extra 'fast'")
+    numba = pytest.importorskip("numba")
+    head = heads.build("hierarchical-fused", 8, 300, tree=tree)
+    most = numba.get_num_threads()
+    try:
+        for threads in {1, numba.config.NUMBA_NUM_THREADS}:
+            numba.set_num_threads(threads)
+            head(torch.randn(4, 8), torch.arange(4)).loss.backward()
+            assert numba.get_num_threads() == threads
+    finally:
+        numba.set_num_threads(most)
+
+
 def test_nothing_moves_in_evaluation_or_without_gradients_or_when_frozen() -> None:
     head = heads.build("hierarchical-fused", 24, 300, learning_rate=0.5)
     before = head.nodes.weight.detach().clone()
@@ -102,6 +119,8 @@ def test_any_trees_fused_backward_is_an_sgd_step(tree: Tree, pieces: int) -> Non
 @pytest.mark.parametrize("name", ["hierarchical", "hierarchical-fused", "two-level"])
 def test_a_batch_is_freed_without_the_garbage_collector(name: str) -> None:
     head = heads.build(name, 8, 3000)
+    # Compiling, if need be, leaves tracebacks behind, whose frames hold what they returned.
+    head(torch.randn(4, 8, requires_grad=True), torch.arange(4)).output.sum().backward()
     gc.collect()
     gc.disable()
     try:
@@ -112,6 +131,68 @@ def test_a_batch_is_freed_without_the_garbage_collector(name: str) -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("name", ["hierarchical", "hierarchical-fused", "two-level"])
+def test_a_loss_that_lives_on_keeps_nothing_of_its_walk(name: str) -> None:
+    head = heads.build(name, 8, 3000)
+    loss = head(torch.randn(4, 8, requires_grad=True), torch.arange(4)).loss
+    walk = weakref.ref(loss.grad_fn.walk)
+    loss.backward(retain_graph=True)
+    assert walk() is not None
+    loss.backward()
+    assert walk() is None
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("kernels", [False, True])
+@pytest.mark.parametrize("tree", ["balanced", balanced(300, 5)], ids=["heap", "table"])
+def test_two_losses_of_one_backward_are_both_those_of_the_rows_before(
+    tree: str | Tree, kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kernels:
+        monkeypatch.setattr(paths, "optional", lambda module: None)
+    torch.manual_seed(0)
+    head = heads.build("hierarchical-fused", 8, 300, tree=tree, learning_rate=5.0)
+    exact = copy.deepcopy(head).double()
+    features, target = torch.randn(2, 20, 8), torch.randint(300, (2, 20))
+    ours, reference = features.clone().requires_grad_(), features.double().requires_grad_()
+    for module, given in ((head, ours), (exact, reference)):
+        (module(given[0], target[0]).loss + module(given[1], target[1]).loss).backward()
+    assert ours.grad is not None
+    torch.testing.assert_close(ours.grad.double(), reference.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias"])
+@pytest.mark.parametrize("tree", ["balanced", balanced(300, 5)], ids=["heap", "table"])
+def test_half_frozen_the_rest_is_the_optimizers(tree: str | Tree, frozen: str) -> None:
+    head = heads.build("hierarchical-fused", 8, 300, tree=tree, learning_rate=0.5)
+    parameters = {name.split(".")[-1]: p for name, p in head.named_parameters()}
+    parameters.pop(frozen).requires_grad_(False)
+    before = copy.deepcopy(head.state_dict())
+    head(torch.randn(4, 8), torch.arange(4)).loss.backward()
+    torch.testing.assert_close(head.state_dict(), before, rtol=0, atol=0)
+    (rest,) = parameters.values()
+    assert rest.grad is not None
+
+
+@pytest.mark.parametrize("name", ["hierarchical", "hierarchical-fused"])
+@pytest.mark.parametrize("num_classes", [100, 300])
+def test_a_weight_may_lie_transposed(name: str, num_classes: int) -> None:
+    torch.manual_seed(0)
+    head = heads.build(name, 8, num_classes)
+    other = copy.deepcopy(head)
+    other.nodes.weight = nn.Parameter(head.nodes.weight.detach().t().contiguous().t())
+    assert paths.gathers(other.nodes.weight)
+    features, target = torch.randn(20, 8), torch.randint(num_classes, (20,))
+    for module in (head, other):
+        module(features, target).loss.backward()
+    for ours, expected in zip(other.parameters(), head.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected)
+        if expected.grad is not None:
+            assert ours.grad is not None
+            torch.testing.assert_close(ours.grad.to_dense(), expected.grad.to_dense())
 
 
 def test_an_order_is_a_tree_and_only_one_can_be_had() -> None:
