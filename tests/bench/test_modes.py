@@ -150,6 +150,17 @@ def test_calls_are_made_until_nothing_more_is_compiled(compiled_at):
     assert breaks == 2 * min(len(compiled_at), modes.MOST_CALLS)
 
 
+def test_states_share_what_was_compiled_and_its_graph_breaks(monkeypatch):
+    counted = iter([3, 0])  # the second state finds the code compiled
+    monkeypatch.setattr(modes, "settle", lambda call: next(counted))
+    monkeypatch.setattr(workload, "_GRAPH_BREAKS", {})
+    subject = Workload(COMPILED)
+    for state in ("unsure", "sure"):
+        subject.prepare("predict", state)
+        assert subject.graph_breaks("predict") == 3
+    assert subject.graph_breaks("train") is None
+
+
 def test_what_was_compiled_is_forgotten_with_the_last_subject(monkeypatch):
     forgotten = []
     monkeypatch.setattr(modes, "forget", lambda: forgotten.append(1))
@@ -180,7 +191,7 @@ def test_a_compiled_training_step_finds_the_gradients_of_an_eager_one(head):
     compiled._next_target, eager._next_target = iter(compiled.targets), iter(eager.targets)
     call()
     eager.prepare("train").call()
-    assert compiled.graph_breaks is not None
+    assert compiled.graph_breaks("train") is not None
     for ours, theirs in (
         (compiled.input.grad, eager.input.grad),
         *((a.grad, b.grad) for a, b in zip(compiled.parameters, eager.parameters, strict=True)),
