@@ -106,7 +106,7 @@ def _measure_together(
                     timing = played.laps[timed][LAPS.index(cell.phase)]
                 planted = subject.planted(cell.state)
                 figures |= {
-                    "graph_breaks": subject.graph_breaks,
+                    "graph_breaks": subject.graph_breaks(timed.phase),
                     "block": block,
                     "anchor_seconds": played.anchor_seconds,
                     "planted": planted and planted.record(),

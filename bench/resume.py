@@ -10,7 +10,10 @@ from bench.options import Plan, contradiction
 from models.training import DATA
 from reports.results import ResultsError, RunFolder
 
-SAME = ("cpu", "gpu", "cores", "cpu_capability", "threads", "torch", "torch_flags", "cuda")
+SAME = (
+    *("cpu", "gpu", "cores", "cpu_capability", "threads", "torch", "torch_flags", "cuda"),
+    *("numba", "triton", "timing"),
+)
 """Facts of the machine that figures of one run must share. Others may differ from session to
 session; each is noted, and the cells measured then are marked."""
 
@@ -47,6 +50,12 @@ def changes(run: RunFolder, facts: Mapping[str, Any], machine: Mapping[str, Any]
         ResultsError: figures measured now would not be of one kind with the run's.
     """
     first = mapping(facts.get("machine"))
+    if first and "timing" in machine and "timing" not in first:
+        raise ResultsError(
+            f"{run.path.name} cannot go on here: it was begun by an older version, which timed "
+            "phases in loops, and not as laps of the training step. Begin another run without "
+            "--resume"
+        )
     changed = {
         name: value
         for name, value in machine.items()

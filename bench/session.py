@@ -18,7 +18,7 @@ from bench.display import Display
 from bench.items import Task, label, weight
 from bench.logbook import Logbook
 from bench.machine.clock import timer_of
-from bench.measure import memory, modes
+from bench.measure import allocation, modes
 from bench.measure.duet import Rival
 from bench.measure.subject import Subjects
 from bench.measure.timing import play, warm_up
@@ -183,7 +183,7 @@ class Session:
                 status, reason = "skipped", str(error)
                 pytest.skip(reason)
             reason = _one_line(error)
-            if memory.is_out_of_memory(error):
+            if allocation.is_out_of_memory(error):
                 status = "out-of-memory"
                 pytest.skip(f"out of memory: {reason}")
             status = "failed"

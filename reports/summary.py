@@ -187,7 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _agreement(runs: Sequence[Findings]) -> list[str]:
-    """Where the maps of several runs agree."""
+    """Where the maps of several runs agree, or why that cannot be said."""
+    if reason := agreement.why_not(runs):
+        return [reason]
     found = {phase: agreement.squares(runs, phase) for phase in ("train", "predict")}
     return [
         f"map of the {answer.PHASE_NAMES[phase].lower()} {agreement.said(squares, len(runs))}"

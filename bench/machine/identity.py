@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cpuinfo
@@ -15,6 +15,16 @@ import psutil
 import torch
 
 Description = dict[str, str | int | float | bool]
+
+KERNELS = ("numba", "triton")
+"""Packages with which heads have kernels, and other algorithms without."""
+
+ABSENT = "none"
+"""Version of a package that is not there."""
+
+TIMING = "laps"
+"""How phases of a training step are timed: as laps of it. Runs of older versions, which timed each
+in a loop of its own, lack this fact."""
 
 
 def describe(device: str) -> Description:
@@ -77,7 +87,16 @@ def _software() -> Description:
             name: version(name)
             for name in ("torchvision", "pytest-benchmark", "numpy", "scikit-learn")
         },
+        **{name: _version(name) for name in KERNELS},
+        "timing": TIMING,
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ABSENT
 
 
 def _flags(configuration: str) -> str:

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import torch
 
+from bench.measure.allocation import is_out_of_memory
 from bench.measure.timing import Call
 
 CAPTURES = 4
@@ -33,12 +34,18 @@ def on_side_stream(prepare: Callable[[], Call]) -> Call:
 
 
 def why_not(call: Call) -> str:
-    """Why `call` cannot be captured: where it makes the host wait for the device; else nothing."""
+    """Why `call` cannot be captured: where it makes the host wait for the device; else nothing.
+
+    Raises:
+        RuntimeError: there is not enough memory for it.
+    """
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
         call()
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         return one_line(error)
     finally:
         torch.cuda.set_sync_debug_mode(before)

@@ -121,10 +121,3 @@ def why_it_cannot_fit(cell: Cell, free: int) -> str:
         f"would need about {needed / 2**30:.1f} GiB, "
         f"{free / 2**30:.1f} GiB are free on {cell.device}"
     )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is an allocator's way to say no, on the CPU or on CUDA."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    )

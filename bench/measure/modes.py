@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from bench.measure import capture
+from bench.measure.allocation import is_out_of_memory
 from bench.measure.timing import Call
 from reports.results import Mode
 
@@ -56,9 +57,9 @@ def captured(prepare: Callable[[], Call]) -> Call:
             call = capture.on_side_stream(prepare)
             reason = capture.why_not(call)
             replays = cycle([] if reason else [one.replay for one in capture.graphs(call)])
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         reason = capture.one_line(error)
     torch.cuda.current_stream().wait_stream(stream)
     if reason:
@@ -79,9 +80,12 @@ def settle(call: Call) -> int:
         compiled parts.
 
     Raises:
-        ModeError: it cannot be compiled.
+        ModeError: it cannot be compiled, or more often than torch does before it gives up.
+        Exception: whatever else is wrong with the call, or there is not enough memory for it.
     """
-    from torch._dynamo.utils import counters  # a second to import, which others need not spend
+    # A second to import, which others need not spend.
+    from torch._dynamo import config
+    from torch._dynamo.utils import counters
 
     def breaks() -> int:
         return sum(counters["graph_break"].values())
@@ -90,11 +94,16 @@ def settle(call: Call) -> int:
     for _ in range(MOST_CALLS):
         known, begin = counters["stats"]["unique_graphs"], time.perf_counter()
         try:
-            call()
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
+            # Beyond its limit torch would make the call as it is written, and not say so.
+            with config.patch(fail_on_recompile_limit_hit=True):
+                call()
         except Exception as error:
-            raise ModeError(f"cannot be compiled: {capture.one_line(error)}") from error
+            inner = getattr(error, "inner_exception", error)  # of a compiler's
+            if is_out_of_memory(inner) or not _of_the_compiler(error):
+                raise
+            if type(error).__name__ == "FailOnRecompileLimitHit":
+                raise ModeError(f"compiled more than {config.recompile_limit} times") from error
+            raise ModeError(f"cannot be compiled: {capture.one_line(inner)}") from error
         if counters["stats"]["unique_graphs"] == known:
             quiet.append(time.perf_counter() - begin)
         else:
@@ -102,6 +111,12 @@ def settle(call: Call) -> int:
         if len(quiet) == QUIET_CALLS or sum(quiet) > QUIET_SECONDS:
             break
     return breaks() - before
+
+
+def _of_the_compiler(error: Exception) -> bool:
+    """Whether it was `torch.compile` that failed, and not what it compiles."""
+    homes = ("torch._dynamo.", "torch._inductor.")
+    return any(kind.__module__.startswith(homes) for kind in type(error).__mro__)
 
 
 def forget() -> None:

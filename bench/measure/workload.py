@@ -32,7 +32,7 @@ _PLANTED: dict[tuple[Cell, int], planting.Planted] = {}
 """Cell, with its state but without its batch, and seed -> what was planted; some 64 KiB each."""
 
 _GRAPH_BREAKS: dict[Cell, int] = {}
-"""Compiled cell -> graph breaks."""
+"""Compiled cell, without its state -> graph breaks: all states run the same compiled code."""
 
 WAYS = {"graph": "capture", "compile": "compile"}
 """What is done to a call in a mode other than eager."""
@@ -80,7 +80,6 @@ class Workload:
         self.optimizer = optimizers.Optimizer(cell.optimizer, self.parameters)
         self._forward_of: Any = self.module
         self._predict_of: Any = getattr(self.module, "predict", None)  # a peer may have none
-        self.graph_breaks: int | None = None
         self._next_target = cycle(self.targets)
         self._cell, self._seed = cell, seed
         self._losses: list[Tensor] = []
@@ -212,14 +211,17 @@ class Workload:
                     self._forward_of = modes.compiled(self.module)
                 else:
                     self._predict_of = modes.compiled(self.module.predict)
-                breaks = modes.settle(call)
                 # What is there already is not compiled again.
-                self.graph_breaks = _GRAPH_BREAKS.setdefault(self._named(phase, state), breaks)
+                _GRAPH_BREAKS.setdefault(self._named(phase), modes.settle(call))
                 return Timed(call)
         return self._eager(phase, state)
 
-    def _named(self, phase: Phase, state: State) -> Cell:
-        return replace(self._cell.subject, phase=phase, state=state, replica=0)
+    def graph_breaks(self, phase: Phase) -> int | None:
+        """Those of the compiled call of `phase`; None where it was not compiled."""
+        return _GRAPH_BREAKS.get(self._named(phase))
+
+    def _named(self, phase: Phase) -> Cell:
+        return replace(self._cell.subject, phase=phase, replica=0)
 
     def _eager(self, phase: Phase, state: State) -> Timed:
         self.precision.entered()

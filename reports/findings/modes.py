@@ -56,7 +56,9 @@ def in_modes(run: Run, setting: Setting | None, known: Scatter) -> tuple[InModes
     loop = dict(_intervals(run.times, "seconds", setting, known))
     device = dict(_intervals(run.clocks, "device_seconds", setting, known))
     breaks = {
-        Cell(**dict(zip(CELL, place, strict=True))): max(count for (count,) in rows)
+        Cell(**dict(zip(CELL, place, strict=True))): max(
+            (count for (count,) in rows if not pd.isna(count)), default=np.nan
+        )
         for place, rows in by_cell(
             run.times[run.times["mode"] == "compile"], "graph_breaks"
         ).items()

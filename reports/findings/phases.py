@@ -18,8 +18,9 @@ from reports.stats.estimates import Interval
 PARTS = ("forward", "backward", "step")
 
 MARGIN = 0.10
-"""Parts that add up within this share of the whole are taken for it: in runs of older versions each
-was timed in a loop of its own, and found in the caches what the whole step does not."""
+"""Parts that add up within this share of the whole are taken for it. Laps of the step do; on a
+GPU's device clock each phase is captured by itself, and in runs of older versions each was timed in
+a loop of its own, and found in the caches what the whole step does not."""
 
 Reading = Literal["adds up", "does not add up", "undecided"]
 

@@ -1,5 +1,7 @@
 """The facts name the machine and the software, as plain strings and numbers."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 import torch
 
 from bench.machine import identity
@@ -12,6 +14,17 @@ def test_facts_are_flat_and_name_what_figures_depend_on():
     assert machine["threads"] == torch.get_num_threads()
     assert machine["memory_bytes"] > 2**20
     assert machine["cpu"]
+
+
+def test_what_heads_have_kernels_of_is_named_present_or_absent(monkeypatch):
+    def without_triton(package):
+        if package == "triton":
+            raise PackageNotFoundError(package)
+        return "0.0" if package == "numba" else version(package)
+
+    monkeypatch.setattr(identity, "version", without_triton)
+    software = identity._software()
+    assert (software["numba"], software["triton"]) == ("0.0", "none")
 
 
 def test_flags_are_those_of_the_build():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import heads
-from bench.measure import memory
+from bench.measure import allocation, memory
 from bench.measure.workload import Workload
 from reports.results import PHASES, Cell
 
@@ -101,8 +101,8 @@ def test_a_cell_that_cannot_fit_is_told_with_both_figures():
 def test_the_allocators_refusal_is_recognised():
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**60, dtype=torch.uint8)
-    assert memory.is_out_of_memory(refused.value)
-    assert not memory.is_out_of_memory(RuntimeError("shapes do not match"))
+    assert allocation.is_out_of_memory(refused.value)
+    assert not allocation.is_out_of_memory(RuntimeError("shapes do not match"))
 
 
 def test_what_the_fused_head_keeps_for_its_backward_is_counted():

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit, TorchDynamoException
 
 from bench import blocks, items
 from bench.cells import Block, few, grid
-from bench.measure import modes, workload
+from bench.measure import capture, modes, workload
 from bench.measure.modes import ModeError, settle, why_not
 from bench.measure.subject import Subjects
 from bench.measure.workload import Workload
@@ -98,7 +99,7 @@ def test_what_cannot_be_compiled_is_skipped_and_its_rivals_go_on(session, monkey
         return module
 
     def refuse():
-        raise ValueError("a loop of numba's\nand a traceback of many lines")
+        raise TorchDynamoException("a loop of numba's\nand a traceback of many lines")
 
     monkeypatch.setattr(modes, "compiled", compiled)
     blocks.measure(session, Watch(), Block((COMPILED, rival), 0))
@@ -109,12 +110,62 @@ def test_what_cannot_be_compiled_is_skipped_and_its_rivals_go_on(session, monkey
     assert found[COMPILED].figures.graph_breaks == 0
 
 
-def test_no_memory_is_no_reason_against_compiling():
-    def call():
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def failed(inner):
+    return BackendCompilerFailed(lambda: None, inner, None)
 
-    with pytest.raises(torch.OutOfMemoryError):
-        settle(call)
+
+def raising(error):
+    def call():
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        failed(torch.OutOfMemoryError("CUDA out of memory")),
+        ValueError("expected a target below 50"),
+        RuntimeError("shapes do not match"),
+    ],
+)
+def test_what_fails_in_any_mode_or_lacks_memory_is_no_reason_against_compiling(error):
+    with pytest.raises(type(error)) as raised:
+        settle(raising(error))
+    assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (failed(RuntimeError("no such kernel")), "^cannot be compiled: .*no such kernel"),
+        (FailOnRecompileLimitHit("hard failure"), r"^compiled more than \d+ times$"),
+    ],
+)
+def test_the_compiler_s_own_errors_are_reasons_against_compiling(error, said):
+    with pytest.raises(ModeError, match=said):
+        settle(raising(error))
+
+
+def test_a_call_that_torch_gives_up_compiling_is_not_timed_as_it_is_written():
+    modes.forget()
+    sizes = iter(range(modes.MOST_CALLS))
+    compiled = torch.compile(lambda text: torch.ones(2) * len(text), backend="eager")
+    with pytest.raises(ModeError, match=r"^compiled more than \d+ times$"):
+        settle(lambda: compiled("a" * next(sizes)))
+    modes.forget()
+
+
+def test_no_memory_is_no_reason_against_capturing(monkeypatch):
+    error = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        capture.why_not(raising(error))
+    assert capture.why_not(raising(RuntimeError("it waits\nfor long"))) == "it waits"
 
 
 # Compiling
@@ -150,6 +201,17 @@ def test_calls_are_made_until_nothing_more_is_compiled(compiled_at):
     assert breaks == 2 * min(len(compiled_at), modes.MOST_CALLS)
 
 
+def test_states_share_what_was_compiled_and_its_graph_breaks(monkeypatch):
+    counted = iter([3, 0])  # the second state finds the code compiled
+    monkeypatch.setattr(modes, "settle", lambda call: next(counted))
+    monkeypatch.setattr(workload, "_GRAPH_BREAKS", {})
+    subject = Workload(COMPILED)
+    for state in ("unsure", "sure"):
+        subject.prepare("predict", state)
+        assert subject.graph_breaks("predict") == 3
+    assert subject.graph_breaks("train") is None
+
+
 def test_what_was_compiled_is_forgotten_with_the_last_subject(monkeypatch):
     forgotten = []
     monkeypatch.setattr(modes, "forget", lambda: forgotten.append(1))
@@ -180,7 +242,7 @@ def test_a_compiled_training_step_finds_the_gradients_of_an_eager_one(head):
     compiled._next_target, eager._next_target = iter(compiled.targets), iter(eager.targets)
     call()
     eager.prepare("train").call()
-    assert compiled.graph_breaks is not None
+    assert compiled.graph_breaks("train") is not None
     for ours, theirs in (
         (compiled.input.grad, eager.input.grad),
         *((a.grad, b.grad) for a, b in zip(compiled.parameters, eager.parameters, strict=True)),

@@ -110,15 +110,31 @@ def test_options_that_repeat_the_run_are_taken():
     assert contradiction(TINY, asked(sweep="quick", seed=0, jobs=1, **same)) == ""
 
 
-MACHINE = {"cpu": "A", "cores": 2, "torch": "2.11.0", "threads": 1, "revision": "abc", "host": "a"}
+MACHINE = {"cpu": "A", "cores": 2, "torch": "2.11.0", "threads": 1, "revision": "abc", "host": "a",
+           "numba": "0.62.1", "triton": "none", "timing": "laps"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "other", [{"cpu": "B"}, {"torch": "2.12.0"}, {"cores": 64}, {"threads": 8}]
+    "other",
+    [
+        *({"cpu": "B"}, {"torch": "2.12.0"}, {"cores": 64}, {"threads": 8}),
+        *({"numba": "none"}, {"triton": "3.6.0"}, {"timing": "loops"}),
+    ],
 )
 def test_figures_of_another_machine_are_refused(tmp_path, other):
     with pytest.raises(ResultsError, match=f"another {next(iter(other))}: .* and not"):
         resume.changes(RunFolder(tmp_path), {"machine": MACHINE}, MACHINE | other)
+
+
+def test_a_run_that_timed_phases_in_loops_is_refused_in_one_line(tmp_path):
+    old = {name: value for name, value in MACHINE.items() if name != "timing"}
+    with pytest.raises(ResultsError, match="timed phases in loops") as refused:
+        resume.changes(RunFolder(tmp_path), {"machine": old}, MACHINE)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_run_that_was_killed_before_it_looked_at_the_machine_goes_on(tmp_path):
+    assert resume.changes(RunFolder(tmp_path), {}, MACHINE) == {}
 
 
 def test_what_may_differ_between_sessions_is_noted_and_what_always_does_is_not():

@@ -61,7 +61,8 @@ def _alone(findings: Findings, head: str, classes: int, batch: int) -> Interval 
     n = np.log([size for size, _ in steps])
 
     def at(bounds: Sequence[float]) -> float:
-        return float(np.exp(np.interp(np.log(classes), n, np.log(bounds))))
+        with np.errstate(divide="ignore"):  # a bound that is unknown is 0, or infinite
+            return float(np.exp(np.interp(np.log(classes), n, np.log(bounds))))
 
     return Interval(
         at([seconds.low for _, seconds in steps]),
