@@ -39,15 +39,15 @@ def graph_is_kept() -> bool:
     return torch._C._autograd._get_current_graph_task_keep_graph()
 
 
-Backward = TypeVar("Backward", bound=Callable[..., Any])
+Untraced = TypeVar("Untraced", bound=Callable[..., Any])
 
 
-def untraced(function: Backward) -> Backward:
-    """A backward that `torch.compile` leaves as it is, when it runs within what is compiled."""
+def untraced(function: Untraced) -> Untraced:
+    """What `torch.compile` leaves as it is, when it runs within what is compiled."""
     disabled: Callable[..., Any] = _disable_dynamo(function)
 
     def call(*inputs: Any) -> Any:
         # What makes a function opaque would load the compiler, if it is not there yet.
         return (disabled if "torch._dynamo" in sys.modules else function)(*inputs)
 
-    return cast("Backward", call)
+    return cast("Untraced", call)

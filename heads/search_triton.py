@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from heads.autograd import untraced
 from heads.heap import LARGEST_SCORE
 from heads.paths_triton import _power
 
@@ -26,6 +27,8 @@ ELEMENTS = 2**25
 """Scores of a slice."""
 
 
+# A compiler that sees the tensors between the kernels would lay them out as it likes.
+@untraced
 def best_leaf(weight: Tensor, bias: Tensor, input: Tensor) -> tuple[Tensor, Tensor]:
     """The most probable leaf: (n - 1, d), (n - 1,), (N, d) -> log-probability and leaf, (N,)."""
     value, leaf = descend(weight, bias, input)

@@ -58,3 +58,13 @@ def test_cuda_gradients_are_those_of_the_cpu(name: str) -> None:
         torch.autograd.grad(loss, list(head.parameters())), expected, strict=True
     ):
         torch.testing.assert_close(ours.to_dense().cpu(), reference.to_dense())
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["hierarchical", "hierarchical-fused", "softmax-chunked"])
+def test_compiled_predictions_of_kernels_are_the_same(name: str) -> None:
+    torch.manual_seed(0)
+    head = heads.build(name, 32, 5_000).cuda().eval()
+    features = torch.randn(64, 32, device="cuda")
+    with torch.no_grad():
+        assert torch.equal(torch.compile(head.predict)(features), head.predict(features))
