@@ -118,6 +118,9 @@ class Session:
             warm_up(timed, timer, PROBE_SECONDS)
             seconds = median(play(timed, 1, timer).seconds for _ in range(PROBES))
             pace.learn(kind, PROBE_WEIGHT, PROBE_WEIGHT * seconds / expected)
+        if self.plan.device != "cpu":
+            # A GPU's own clocks get so many seconds a cell, however slow its host is.
+            pace.learn("device", PROBE_WEIGHT, PROBE_WEIGHT)
 
     @cached_property
     def anchor(self) -> Rival:
