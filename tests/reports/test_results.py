@@ -218,7 +218,7 @@ def test_every_line_and_record_of_the_kept_runs_is_still_read(folder: Path) -> N
     assert len(run.trainings) == len(list(folder.glob("training/*.json")))
     journal = folder / "journal.jsonl"
     lines = journal.read_text().splitlines() if journal.exists() else []
-    read = (run.times, run.memory, run.splits, run.searches, run.missing)
+    read = (run.times, run.clocks, run.memory, run.splits, run.searches, run.missing)
     assert sum(map(len, read)) == len(lines)
 
 
