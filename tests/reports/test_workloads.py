@@ -176,6 +176,7 @@ def test_laps_of_a_step_add_up_on_the_noisiest_machine(tmp_path: Path) -> None:
     sums = phases.sums(find(load(write_run(tmp_path / "run", made, trainings=[]))))
     assert len(sums) == len(CLASSES)
     assert {one.reading for one in sums} == {"adds up"}
+    assert phases.summary(sums).endswith("by construction")
 
 
 def test_a_backward_that_is_not_that_of_training_is_found_out(tmp_path: Path) -> None:
