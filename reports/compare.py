@@ -168,6 +168,7 @@ def _unusual(cell: results.Cell) -> str:
         if one.name in ("dtype", "labels", "state", "optimizer", "mode")
         and getattr(cell, one.name) != one.default
     ]
+    said += [f"{cell.ranks} ranks"] if cell.ranks > 1 else []
     return "".join(f" {word}" for word in said)
 
 

@@ -20,6 +20,7 @@ from reports.results.cell import (
 )
 from reports.results.folder import ResultsError, RunFolder, file_name, latest, locate
 from reports.results.journal import (
+    COLLECTIVES,
     MEMORY,
     METHODS,
     MODELS,
@@ -36,6 +37,7 @@ from reports.results.training import Epoch, Loss, Metrics, Training
 
 __all__ = [
     "CELL",
+    "COLLECTIVES",
     "MEMORY",
     "METHODS",
     "MODELS",
