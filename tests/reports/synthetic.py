@@ -179,9 +179,11 @@ def ranked(
 def communicated(
     cluster: Cluster, where: dict[str, Any], pass_index: int, calls: Iterable[float]
 ) -> dict[str, Any]:
-    """What is told in calls that take so long."""
+    """What is told in calls that take so long: 1 % noise of a pass, and of a call."""
     phase, n, batch, count = (where[name] for name in ("phase", "classes", "batch", "ranks"))
     share = cluster.told(phase, n, batch, count) / cluster.seconds(phase, n, batch, count)
+    draw = np.random.default_rng((n, batch, count, pass_index))
+    share *= 1 + 0.01 * draw.standard_normal()
     sent = cluster.sent(phase, batch, count)
     seen = {"collectives": cluster.collectives(phase), "bytes": int(sum(sent.values()))}
     return {
@@ -191,7 +193,7 @@ def communicated(
         "pass": pass_index,
         "written": "2026-01-01T00:00:00.000+00:00",
         "call_seconds": list(calls),
-        "told_seconds": [share * one for one in calls],
+        "told_seconds": [share * (1 + 0.01 * draw.standard_normal()) * one for one in calls],
         **seen,
         **{f"counted_{name}": number for name, number in seen.items()},
         "sent": sent,

@@ -131,7 +131,10 @@ def _ahead(found: Scaling, findings: Findings, looks: Looks) -> Iterator[Picture
 
 def _bandwidth(at: Interval) -> str:
     """12.3 GiB/s [12.0 GiB/s, 12.6 GiB/s] between ranks, or that nothing shows a limit."""
-    low, estimate, high = (f"{units.num_bytes(end)}/s" for end in (at.low, at.estimate, at.high))
+    low, estimate, high = (
+        f"{units.num_bytes(end)}/s" if math.isfinite(end) else "∞"
+        for end in (at.low, at.estimate, at.high)
+    )
     if math.isinf(at.estimate):
-        return f"its bandwidth is above {low}, as bytes take no time that shows"
-    return f"bandwidth {estimate} [{low}, {high if math.isfinite(at.high) else '∞'}]"
+        return f"its bandwidth is above {low}: bytes take no time that shows"
+    return f"bandwidth {estimate} [{low}, {high}]"
