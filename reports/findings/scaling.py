@@ -262,10 +262,7 @@ class _Seen:
         for cells in self.groups.values():
             for cell in cells:
                 if cell.ranks == self.fitted[-1] and (told := self.told.get(_place(cell))):
-                    taken, local = _parts(cell, told)
-                    calls[cell.device, cell.threads].append(
-                        model.Told(told.collectives, told.bytes, local[0], *taken)
-                    )
+                    calls[cell.device, cell.threads].append(_call(cell, told))
         found = {machine: model.link(of, self.fitted[-1]) for machine, of in calls.items()}
         return {machine: link for machine, link in found.items() if link}
 
@@ -331,7 +328,7 @@ class _Seen:
         # In a prediction, what is summed are scores of nodes beside the borders of ranks.
         size = model.sent(told.sent, last, place.ranks, borders=place.phase == "predict")
         work = last * _work_at(place.classes, several) / place.ranks
-        return model.predicted(local, link, work, told.collectives, size, place.ranks)
+        return model.predicted(local, link, work, _call(several[near], told), size, place.ranks)
 
 
 def _told(run: Run, scatter: Scatter) -> dict[results.Cell, Telling]:
@@ -374,6 +371,12 @@ def _parts(cell: Cell, told: Telling | None) -> tuple[tuple[float, float], tuple
     return tuple(  # type: ignore[return-value]
         (seconds * part.estimate, math.hypot(error, _error(part))) for part in (share, rest)
     )
+
+
+def _call(cell: Cell, told: Telling) -> model.Told:
+    """What the model is fitted to."""
+    taken, local = _parts(cell, told)
+    return model.Told(told.collectives, told.bytes, local[0], *taken)
 
 
 def _error(value: Interval) -> float:

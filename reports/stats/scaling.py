@@ -222,7 +222,7 @@ def local(shares: Sequence[Share]) -> Local | None:
 
 
 def predicted(
-    local: Local, link: Link, work: float, collectives: int, size: float, ranks: int
+    local: Local, link: Link, work: float, seen: Told, size: float, ranks: int
 ) -> Interval:
     """Seconds of a call on so many ranks.
 
@@ -230,17 +230,22 @@ def predicted(
         local: of the head.
         link: between its ranks.
         work: of one rank.
-        collectives: of the call.
+        seen: a call like it on the ranks that the link was measured on: what the link is off by
+            there, it is taken to be off by here.
         size: bytes that each rank sends.
         ranks: how many.
     """
     own = local.seconds(work)
-    noise = np.exp(link.miss * np.random.default_rng(2).standard_normal(DRAWS))
-    low, estimate, high = (
-        float(np.percentile(own + link.seconds(ranks, collectives, size, own, tree) * noise, end))
-        for tree, end in zip((0.0, 0.5, 1.0), ENDS, strict=True)
-    )
-    return Interval(low, estimate, high)
+    random = np.random.default_rng(2)
+    there = link.seconds(link.ranks, seen.collectives, seen.bytes, np.full(DRAWS, seen.local), 0.0)
+    off = np.divide(seen.seconds, there, out=np.ones(DRAWS), where=there > 0)
+    off *= np.exp(math.hypot(seen.error, link.miss) * random.standard_normal(DRAWS))
+
+    def at(tree: float, end: float) -> float:
+        told = off * link.seconds(ranks, seen.collectives, size, own, tree)
+        return float(np.percentile(own + told, end))
+
+    return Interval(*map(at, (0.0, 0.5, 1.0), ENDS))
 
 
 def sent(each: Mapping[str, float], ranks: int, other: int, borders: bool = False) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -58,6 +59,11 @@ def fitted(name: str, seed: int) -> tuple[Local, Link]:
     return local, link
 
 
+def called(name: str, seed: int, n: int) -> Told:
+    """The training step among them with so many classes on 2 ranks."""
+    return measured(CLUSTERS[name], BATCHES[-1], seed)[1][2 * CLASSES.index(n)]
+
+
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_latency_bandwidth_and_waiting_are_found(name: str) -> None:
     cluster = CLUSTERS[name]
@@ -88,7 +94,8 @@ def test_more_ranks_take_what_was_predicted(name: str, ranks: int, n: int) -> No
     truth = cluster.seconds("train", n, batch, ranks)
     size = scaling.sent(cluster.sent("train", batch, 2), 2, ranks)
     predictions = [
-        scaling.predicted(*fitted(name, seed), n / ranks, 2, size, ranks) for seed in range(8)
+        scaling.predicted(*fitted(name, seed), n / ranks, called(name, seed, n), size, ranks)
+        for seed in range(8)
     ]
     # Intervals of 95 %: less than 6 of 8 hold the truth in one case of 200.
     assert sum(truth in one for one in predictions) >= 6
@@ -181,3 +188,16 @@ def test_bytes_are_those_of_rings(ranks: int) -> None:
     for name, size in ring.items():
         # On two ranks, each sends as much as it has, whatever they do.
         assert scaling.sent({name: block}, 2, ranks) == pytest.approx(size)
+
+
+def test_what_a_head_tells_slower_than_others_it_does_on_more_ranks() -> None:
+    """Twice the time that the link explains on 2 ranks is twice the time on 4."""
+    name, n = "latency of a tree", CLASSES[0]
+    local, link = fitted(name, 0)
+    usual = called(name, 0, n)
+    slower = replace(usual, seconds=2 * usual.seconds)
+    one, other = (
+        scaling.predicted(local, link, n / 4, call, usual.bytes, 4) for call in (usual, slower)
+    )
+    own = float(np.median(local.seconds(n / 4)))
+    assert other.estimate - own == pytest.approx(2 * (one.estimate - own), rel=0.05)

@@ -37,7 +37,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any] | None:
         "pictures": [*_speedups(found, findings.batch, looks), *_ahead(found, findings, looks)],
         "tables": [
             {"phase": phase, "batch": batch, "under": under, "rows": _by_head(rows)}
-            for (phase, under, batch), rows in _grouped(shown)
+            for (phase, under, batch), rows in _grouped(shown, findings.batch)
         ],
         "pays": [
             (one, cost.place(one.where)) for one in found.pays if one.where.batch == findings.batch
@@ -47,7 +47,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any] | None:
         "bandwidths": [_bandwidth(link.bandwidth) for link in found.links.values()],
         "predicted": [
             {"phase": phase, "batch": batch, "under": under, "rows": _by_head(rows)}
-            for (phase, under, batch), rows in _grouped(found.predicted)
+            for (phase, under, batch), rows in _grouped(found.predicted, findings.batch)
         ],
     }
 
@@ -61,13 +61,14 @@ def _sizes(found: Scaling) -> set[int]:
     return {*sizes[:: -(-len(sizes) // MOST_SIZES)], *largest.values()} if sizes else set()
 
 
-def _grouped(rows: Any) -> Iterator[tuple[tuple[str, str, int], list[Any]]]:
-    """Rows of one phase, workload and batch size, the usual workload first."""
+def _grouped(rows: Any, usual: int) -> Iterator[tuple[tuple[str, str, int], list[Any]]]:
+    """Rows of one phase, workload and batch size, what is usual first."""
 
-    def place(row: Scaled | Predicted) -> tuple[int, str, int]:
-        return WHOLE.index(row.cell.phase), row.under, row.cell.batch
+    def place(row: Scaled | Predicted) -> tuple[int, str, bool, int]:
+        cell = row.cell
+        return WHOLE.index(cell.phase), row.under, cell.batch != usual, cell.batch
 
-    for (phase, under, batch), group in groupby(sorted(rows, key=place), place):
+    for (phase, under, _, batch), group in groupby(sorted(rows, key=place), place):
         yield (WHOLE[phase], under, batch), list(group)
 
 
