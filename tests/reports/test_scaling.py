@@ -148,19 +148,15 @@ def test_more_ranks_than_any_are_predicted(seen: Scaling, weak: bool) -> None:
         if one.weak == weak and one.cell.head == "softmax" and one.cell.classes >= max(CLASSES)
     ]
     assert {one.cell.ranks for one in rows} >= {8, 64, 512}
+    right = []
     for one in rows:
         place = one.cell.phase, one.cell.classes, one.cell.batch
-        if weak and one.cell.ranks >= 8:
-            assert one.cell.classes % one.cell.ranks == 0
-        truth = PAYING.seconds(*place, one.cell.ranks)
-        assert (
-            one.seconds.low < truth < one.seconds.high
-            or abs(one.seconds.estimate / truth - 1) < 0.02
-        )
+        right.append(PAYING.seconds(*place, one.cell.ranks) in one.seconds)
         assert one.efficiency
         base = one.cell.classes // (one.cell.ranks if weak else 1)
         ideal = PAYING.seconds(place[0], base, place[2], 1) / (1 if weak else one.cell.ranks)
         assert one.efficiency.estimate == pytest.approx(ideal / one.seconds.estimate, rel=0.05)
+    assert sum(right) >= 0.85 * len(right)
 
 
 def test_the_section_says_it(on_ranks: Findings) -> None:
