@@ -38,9 +38,13 @@ AXES: Mapping[str, tuple[str, tuple[Phase, ...]]] = {
     "dtypes": ("dtype", ("train", "predict")),
     "optimizers": ("optimizer", ("step", "train")),
     "modes": ("mode", WHOLE),
+    "ranks": ("ranks", WHOLE),
 }
 """Axes beside heads, classes and batches, each a field of `Sweep`: the cell's field that takes its
 values, and the phases in which values other than the first are measured."""
+
+UNDIVIDED = {"mode": "eager", "ranks": 1}
+"""What phases that are parts of a call are measured with, whatever the rest of the sweep is."""
 
 USUAL_BATCH, FEW = 128, 4
 """Where they are measured: at this batch size, if the sweep has it, and at so many class counts."""
@@ -134,6 +138,7 @@ class Sweep(Record):
         dtypes: of the cells.
         optimizers: likewise.
         modes: how calls are made.
+        ranks: processes that share a head's classes.
         product: measure every combination of all axes instead.
         phases: of the isolated cells.
         trained: variants that are trained; a head's name is one.
@@ -173,6 +178,7 @@ class Sweep(Record):
     modes: tuple[Mode, ...] = field(
         default=("eager",), metadata=checked(each, choice, MODES, later=True)
     )
+    ranks: tuple[int, ...] = field(default=(1,), metadata=checked(each, count, 1, later=True))
     product: bool = field(default=False, metadata=checked(flag, later=True))
     phases: tuple[Phase, ...] = field(
         default=PHASES, metadata=checked(each, choice, PHASES, later=True)
@@ -188,7 +194,7 @@ class Sweep(Record):
         isolated = len(self.phases) * len(self.classes) * len(self.batches) * combinations
         in_model = len(self.model_classes) * len(self.batches) * combinations
         if not self.product:
-            isolated += FEW * len(self.phases) * sum(values)
+            isolated += 2 * FEW * len(self.phases) * sum(values)
         cells = (len(self.heads) + 1) * (isolated + in_model) + len(self.pipelines)
         return (2 * self.passes + 2) * cells + self.seeds * len(self.trained)
 
@@ -320,7 +326,16 @@ def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
         return make(scope, head, phase, classes, batch, options=options, **there)
 
     def there_is(phase: Phase, setting: Mapping[str, Any]) -> bool:
-        return phase in WHOLE or setting.get("mode", standard["mode"]) == "eager"
+        there = {**standard, **setting}
+        return phase in WHOLE or all(there[field] == one for field, one in UNDIVIDED.items())
+
+    def some(field: str, value: Any) -> Sequence[int]:
+        """Class counts at which a value other than the standard is measured."""
+        chosen = few(sweep.classes)
+        if field != "ranks":
+            return chosen
+        # As many classes in all as one rank has elsewhere, and as many on each.
+        return list(dict.fromkeys((*chosen, *(value * classes for classes in chosen))))
 
     sizes = list(product(sweep.classes, sweep.batches))
     inside = list(product(sweep.model_classes, sweep.batches))
@@ -342,7 +357,7 @@ def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
             cell("isolated", head, phase, classes, usual(sweep.batches), **{taken: value})
             for axis, (taken, phases) in AXES.items()
             for value in getattr(sweep, axis)[1:]
-            for head, phase, classes in product(sweep.heads, phases, few(sweep.classes))
+            for head, phase, classes in product(sweep.heads, phases, some(taken, value))
             if phase in sweep.phases and there_is(phase, {taken: value})
         ),
     ]
@@ -382,6 +397,8 @@ def _depended_on(
     free = set() if phase in ("step", "train") else {"optimizer"}
     if phase != "predict":
         fields = fields | {"state": "untrained"}
+    elif fields["ranks"] != 1:
+        free |= {"labels", "state"}  # every rank scores all of its classes
     known = peers.PEERS[head].twin if head in peers.names() else head
     if not heads.depends_on_labels(known, phase):
         free |= {"labels"} if phase != "predict" else {"labels", "state"}

@@ -158,7 +158,7 @@ SWEEP = "default"
 
 OVERRIDES = (
     "heads", "classes", "batches", "model_classes", "features", "labels", "states", "dtypes",
-    "optimizers", "modes", "product", "passes",
+    "optimizers", "modes", "ranks", "product", "passes",
     "trained", "epochs", "train_images", "seeds", "channels", "patience",
 )  # fmt: skip
 """Options that replace the field of the same name of the sweep."""
@@ -169,6 +169,9 @@ OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "adagrad")
 
 MOST_CLASSES = 2**31 - 1
 """What an index of 32 bits reaches; twenty times the largest output published so far."""
+
+MOST_RANKS = 64
+"""On one machine."""
 
 THREADS = max(16, 4 * (os.cpu_count() or 1))
 """More would not be faster, and OpenMP ends the process where it cannot start them."""
@@ -217,6 +220,7 @@ def add_to(parser: pytest.Parser) -> None:
         ("--batches", 1, 2**24, "batch sizes"),
         ("--model-classes", 2, MOST_CLASSES, "class counts of the heads inside TinyVGG"),
         ("--features", 1, 2**20, "widths of the isolated heads' input; the first is the standard"),
+        ("--ranks", 1, MOST_RANKS, "processes that share a head's classes, with a GPU each"),
     ):
         read = several(whole(low, high)) if flag == "--features" else _ascending(whole(low, high))
         add(flag, type=read, metavar="N,...", help=text)
@@ -251,7 +255,8 @@ def add_to(parser: pytest.Parser) -> None:
         "--product",
         action="store_true",
         default=None,
-        help="measure every combination of widths, labels, states, dtypes, optimizers and modes; "
+        help="measure every combination of widths, labels, states, dtypes, optimizers, modes and "
+        "ranks; "
         "by default, those beyond the first of each are measured by themselves, at a few sizes",
     )
     for flag, low, high, text in (
@@ -261,7 +266,7 @@ def add_to(parser: pytest.Parser) -> None:
         ("--seeds", 1, SEEDS, "trainings of each variant, from --seed on"),
         ("--channels", 1, 1_024, "width of TinyVGG's convolutions in training"),
         ("--patience", 1, EPOCHS, "end a training after so many epochs without a lower loss"),
-        ("--threads", 1, THREADS, "CPU threads (default: as torch chooses)"),
+        ("--threads", 1, THREADS, "CPU threads, of each rank (default: as torch chooses)"),
     ):
         add(flag, type=whole(low, high), metavar="N", help=text)
     add("--seed", type=whole(0, MOST_SEED), help="of order, data and training (0)")
@@ -319,7 +324,7 @@ def plan(option: Callable[[str], Any]) -> Plan:
         sweep=asked,
         seed=option("seed") or 0,
         device=option("device") or "cpu",
-        threads=option("threads") or torch.get_num_threads(),
+        threads=option("threads") or max(1, torch.get_num_threads() // max(asked.ranks)),
         data=None if folder is None else str(folder),
         jobs=option("jobs") or 1,
         heap=option("heap") or "default",

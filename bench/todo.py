@@ -17,7 +17,7 @@ from models.data import Dataset
 from models.tinyvgg import TinyVGG
 from reports.results import Cell, Entry, Kind, RunFolder, Scope
 
-Measured = Literal["time", "device", "memory", "split", "search", "pipeline"]
+Measured = Literal["time", "device", "memory", "communication", "split", "search", "pipeline"]
 """What is measured, a line in the journal for every visit; races are a search there."""
 
 DEVICE_PASSES = 2
@@ -53,7 +53,7 @@ class Todo:
         self._model_features = TinyVGG().out_features
         self._grid = grid(plan.sweep, self._cell)
         # What is said of these holds in any mode, or of calls as they are written alone.
-        self._written = [cell for cell in self._grid if cell.mode == "eager"]
+        self._written = [c for c in self._grid if c.mode == "eager" and c.ranks == 1]
 
     @property
     def planned(self) -> int:
@@ -69,12 +69,17 @@ class Todo:
             case "device":
                 if self._plan.device == "cpu":
                     return []
-                ours = [cell for cell in self._grid if not peers.trainer(cell.head)]
+                # A rank's kernels wait for those of others: there is no clock of its own.
+                ours = [c for c in self._grid if c.ranks == 1 and not peers.trainer(c.head)]
                 return list(itinerary(ours, min(DEVICE_PASSES, sweep.passes), seed))
             case "memory":
                 # Of what a library allocates for itself, torch's allocator knows nothing.
-                unique = [c for c in self._written if c.replica == 0 and not peers.trainer(c.head)]
+                eager = [cell for cell in self._grid if cell.mode == "eager"]
+                unique = [c for c in eager if c.replica == 0 and not peers.trainer(c.head)]
                 return list(itinerary(unique, 1, seed))
+            case "communication":
+                shared = [cell for cell in self._grid if cell.ranks > 1 and cell.replica == 0]
+                return list(itinerary(shared, min(DEVICE_PASSES, sweep.passes), seed))
             case "split":
                 if not sweep.split_steps:
                     return []

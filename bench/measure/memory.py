@@ -48,6 +48,8 @@ def measure(workload: Workload, phase: heads.Phase) -> MemoryUse:
     """Run `phase` once, as it runs in a training step, and read the allocator."""
     held = workload.held_bytes  # first: the optimizer's state is there before the phase, not of it
     timed = workload.prepare(phase)
+    if timed.company is not None:
+        timed.company(1)
     peak = peak_bytes(timed.call, workload.device, timed.before or _nothing)
     return MemoryUse(peak, *held)
 
@@ -109,7 +111,7 @@ def predicted_bytes(cell: Cell) -> int:
     itemsize: int = PRECISIONS[cell.dtype].parameters.itemsize
     parameters = sum(p.numel() for p in module.parameters()) * itemsize
     copies = 3 + RECIPES[cell.optimizer].state
-    return copies * parameters + cost.bytes + SCORE_COPIES * scores * itemsize
+    return (copies * parameters + cost.bytes + SCORE_COPIES * scores * itemsize) // cell.ranks
 
 
 def why_it_cannot_fit(cell: Cell, free: int) -> str:

@@ -59,10 +59,7 @@ class Workload:
         torch.manual_seed(seed)
         self.device, self.precision = torch.device(cell.device), precision.PRECISIONS[cell.dtype]
         dtype, features = self.precision.parameters, self.precision.features
-        with self.device:
-            peer = cell.head in peers.names()
-            self.module: nn.Module = peers.build(cell) if peer else build_module(cell)
-            self.module.to(dtype)
+        self.module: nn.Module = self.build(cell)
         shape = TARGET_BATCHES, cell.batch
         self.targets = labels.draw(cell.labels, cell.classes, shape, self.device).unbind()
         with self.device:
@@ -83,6 +80,13 @@ class Workload:
         self._next_target = cycle(self.targets)
         self._cell, self._seed = cell, seed
         self._losses: list[Tensor] = []
+
+    def build(self, cell: Cell) -> nn.Module:
+        """The module of `cell`, on its device."""
+        with self.device:
+            peer = cell.head in peers.names()
+            module: nn.Module = peers.build(cell) if peer else build_module(cell)
+            return module.to(self.precision.parameters)
 
     @property
     def head(self) -> nn.Module:
@@ -280,6 +284,11 @@ def why_not(cell: Cell) -> str:
         return f"no optimizer called {cell.optimizer!r}; there are: {known}"
     if cell.mode != "eager" and peers.trainer(cell.head):
         return f"{cell.head} trains by itself: there is nothing of torch to {WAYS[cell.mode]}"
+    if cell.ranks > 1:
+        from bench.measure import sharded  # what it takes of torch is slow to import
+
+        if reason := sharded.why_not(cell):
+            return reason
     if cell.optimizer == "sgd":
         return ""
     if peers.trainer(cell.head):
@@ -301,8 +310,9 @@ def acquaint(cell: Cell) -> None:
     """
     # Under uniform labels: those of a file may be of fewer classes.
     twin = replace(
-        cell.subject, classes=FEW_CLASSES, batch=2, replica=0, labels=labels.UNIFORM, mode="eager"
-    )
+        *(cell.subject,), classes=FEW_CLASSES, batch=2, replica=0,
+        labels=labels.UNIFORM, mode="eager", ranks=1,
+    )  # fmt: skip
     # Options may want more classes than that.
     _acquaint(replace(twin, classes=cell.classes) if why_unsuitable(twin) else twin)
 
@@ -349,11 +359,14 @@ def _why_unsuitable(cell: Cell) -> str:
 
 def depends_on_labels(cell: Cell, phase: Phase) -> bool:
     """Whether the work of a cell's head in `phase` may depend on labels or predicted classes."""
+    if phase == "predict" and cell.ranks > 1:
+        return False  # every rank scores all of its classes
     return heads.depends_on_labels(peers.measured_as(cell).head, phase)
 
 
 def num_bytes(tensor: Tensor) -> int:
     """Bytes that a tensor holds; a sparse one its values and indices, as they are."""
+    tensor = getattr(tensor, "_local_tensor", tensor)  # of a shared one, what this process has
     if tensor.is_sparse:
         return num_bytes(tensor._values()) + num_bytes(tensor._indices())
     return tensor.numel() * tensor.element_size()
