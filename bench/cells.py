@@ -270,6 +270,20 @@ SWEEPS: dict[str, Sweep] = {
         pipelines=PIPELINES,
         split_steps=20,
     ),
+    # Pairs of as many classes in all, and of as many on each rank.
+    "scaling": Sweep(
+        heads=("softmax", "softmax-chunked", "hierarchical", "gumbel"),
+        classes=(2**22, 2**23, 2**24, 2**25),
+        batches=(512, 4_096),
+        features=(128, 1_024),
+        dtypes=("float32", "bfloat16"),
+        ranks=(1, 2, 4, 8),
+        product=True,
+        phases=("train",),
+        model_classes=(),
+        passes=2,
+        trained=(),
+    ),
     "peers": Sweep(
         heads=(
             *(name for name in heads.names() if name not in AS_PUBLISHED),
