@@ -79,7 +79,7 @@ class Todo:
                 return list(itinerary(unique, 1, seed))
             case "communication":
                 shared = [cell for cell in self._grid if cell.ranks > 1 and cell.replica == 0]
-                return list(itinerary(shared, min(DEVICE_PASSES, sweep.passes), seed))
+                return list(itinerary(shared, 1, seed))
             case "split":
                 if not sweep.split_steps:
                     return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from bench.machine.clock import Timer
 from bench.measure.sharded import Leader
 from heads import Phase
 
-CALLS, WARM_UP = 10, 3
+CALLS, SECONDS, WARM_UP = (4, 30), 0.5, 2
+"""At least and at most, that they may take together beyond the least, and before the first."""
 
 KINDS = ("all_gather", "all_reduce", "reduce_scatter", "broadcast")
 """Of collectives."""
@@ -51,7 +53,11 @@ def measure(workload: Leader, phase: Phase, timer: Timer) -> Told:
     seen: list[list[tuple[str, int, Any, Any]]] = []
     workload.sharded.ranks.observer = observer
     try:
-        for _ in range(WARM_UP + CALLS):
+        least, most = CALLS
+        opened = time.perf_counter()
+        for index in range(WARM_UP + most):
+            if index >= WARM_UP + least and time.perf_counter() - opened > SECONDS:
+                break
             timed.company(1)
             told = []
             begin = timer()

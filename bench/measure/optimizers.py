@@ -127,9 +127,14 @@ class Optimizer:
         if recipe.sparse is None:
             self._made_dense, sparse = sparse, []
         dense = [p for p in self._parameters if not any(p is other for other in sparse)]
+        # What is spread over processes and what is not cannot be updated in one go.
+        kinds = [
+            [p for p in dense if type(p.data) is kind] for kind in {type(p.data) for p in dense}
+        ]
         # In float16, torch's own would be 0, and a quotient of two zeros no number.
         tiny = torch.finfo(self._parameters[0].dtype).tiny
-        for make, parameters in ((recipe.dense, dense), (recipe.sparse, sparse)):
+        makes = [*((recipe.dense, some) for some in kinds), (recipe.sparse, sparse)]
+        for make, parameters in makes:
             if make is not None and parameters:
                 made = make(parameters, max(recipe.epsilon, tiny))
                 for group in made.param_groups:

@@ -179,7 +179,8 @@ def trains_under_ddp(name, options, size, mesh):
     images = images.to(DEVICE)
     _, target = batch(size)
     own = slice(rank * N // ranks, (rank + 1) * N // ranks)
-    ours = torch.optim.SGD([*body.parameters(), *sharded.parameters()], lr=0.5)
+    # Parameters of two kinds cannot be updated in one go.
+    ours = torch.optim.SGD([*body.parameters(), *sharded.parameters()], lr=0.5, foreach=False)
     theirs = torch.optim.SGD([*alone.parameters(), *plain.parameters()], lr=0.5)
     for _ in range(2):
         ours.zero_grad()
