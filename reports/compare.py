@@ -225,7 +225,9 @@ def common(shift: Interval, relative: bool) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 1 if a cell certainly slowed by more than the threshold, 2 on unusable input."""
     parser = Parser(prog="python -m reports.compare", description=__doc__)
-    parser.add_argument("old", metavar="RUN_A", help="results folder or its zip, run name, or .json file")
+    parser.add_argument(
+        "old", metavar="RUN_A", help="results folder, its zip or name, or .json file"
+    )
     parser.add_argument("new", metavar="RUN_B", help="the same, or 'latest'")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--all", action="store_true", help="show every cell that changed")

@@ -87,24 +87,10 @@ def table(run: Run, clock: Clock) -> pd.DataFrame:
 
     run = by(run, clock)
     machine = run_facts.mapping(run.facts.get("machine"))
-    same = dict(
-        zip(
-            RUN,
-            (
-                SCHEMA,
-                _text(run.name),
-                _text(run.facts.get("started")),
-                _text(run_facts.where(run.facts)),
-                _text(machine.get("torch")),
-                _text(machine.get("revision")),
-            ),
-            strict=True,
-        )
-    )
-    rows = [
-        {**same, **dict(zip(CELL, place, strict=True)), **figure}
-        for place, figure in (*_times(run, clock), *_memory(run))
-    ]
+    said = (run.facts.get("started"), run_facts.where(run.facts))
+    versions = (machine.get("torch"), machine.get("revision"))
+    same = (SCHEMA, *map(_text, (run.name, *said, *versions)))
+    rows = [(*same, *row) for row in (*_times(run, clock), *_memory(run))]
     return pd.DataFrame(rows, columns=[*COLUMNS]).sort_values([*CELL], kind="stable")
 
 
@@ -126,29 +112,23 @@ def bmf(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def _times(run: Run, clock: Clock) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Cell, as a tuple -> its time."""
+def _times(run: Run, clock: Clock) -> Iterator[tuple[Any, ...]]:
+    """Of each cell that was timed, `CELL` and `FIGURE`."""
     known = joined.scatter(run)
     times = run.times.sort_values("pass", kind="stable")
     for place, passes in joined.by_cell(times, "seconds").items():
         samples = [seconds for (seconds,) in passes]
         taken = estimates.median(samples, known)
-        yield place, {
-            **{"measure": "time", "clock": clock, "unit": "s"},
-            **vars(taken),
-            **{"samples": sum(map(len, samples)), "passes": len(samples)},
-        }
+        interval = (taken.estimate, taken.low, taken.high)
+        yield *place, "time", clock, "s", *interval, sum(map(len, samples)), len(samples)
 
 
-def _memory(run: Run) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Cell, as a tuple -> bytes of one kind, the most of any pass; counted, and so no interval."""
+def _memory(run: Run) -> Iterator[tuple[Any, ...]]:
+    """Likewise the bytes of each kind, the most of any pass: counted, and so no interval."""
     for place, passes in joined.by_cell(run.memory, *MEMORY).items():
         for measure, counted in zip(MEMORY, zip(*passes, strict=True), strict=True):
-            yield place, {
-                **{"measure": measure, "clock": "", "unit": "B"},
-                **{"low": math.nan, "estimate": float(max(counted)), "high": math.nan},
-                **{"samples": len(counted), "passes": len(counted)},
-            }
+            interval = (float(max(counted)), math.nan, math.nan)
+            yield *place, measure, "", "B", *interval, len(counted), len(counted)
 
 
 def _text(value: object) -> str:

@@ -1,7 +1,7 @@
 """A run that came as a zip: read from a temporary folder that goes when the process ends.
 
-A zip from anybody may claim anything. Of its files those alone are unpacked that reports read, under
-the names they have in every run; a zip that could be meant to do harm is refused whole.
+A zip from anybody may claim anything. Of its files those alone are unpacked that reports read,
+under the names they have in every run; a zip that could be meant to do harm is refused whole.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def unpack(path: Path) -> Path:
         ) from None
     except OSError as error:
         raise ResultsError(
-            f"cannot unpack {path} ({error.strerror or error}): unzip it by hand and name the folder"
+            f"cannot unpack {path} ({error.strerror or error}): unzip it and name its folder"
         ) from None
     return folder
 
@@ -127,7 +127,7 @@ def _place(path: Path, member: ZipInfo) -> PurePosixPath:
     """Where a file lies in the zip."""
     place = PurePosixPath(member.filename.replace("\\", "/"))
     if place.is_absolute() or ".." in place.parts:
-        raise ResultsError(f"{path} holds {str(place)!r}, which lies outside of it: do not unpack it")
+        raise ResultsError(f"{path} holds {str(place)!r}, outside of itself: do not unpack it")
     if stat.S_IFMT(member.external_attr >> 16) not in PLAIN:
         raise ResultsError(
             f"{path} holds {str(place)!r}, a link or device: zip the files themselves, without -y"
@@ -140,7 +140,7 @@ def _check_size(path: Path, files: Iterable[ZipInfo]) -> None:
     files = list(files)
     for member in files:
         if member.flag_bits & 1:
-            raise ResultsError(f"{path} is encrypted: unzip it by hand and name the folder")
+            raise ResultsError(f"{path} is encrypted: unzip it and name its folder")
         if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             raise ResultsError(
                 f"{path} is packed in a way that is not read here: pack it with zip -r"
@@ -148,8 +148,8 @@ def _check_size(path: Path, files: Iterable[ZipInfo]) -> None:
     size = sum(member.file_size for member in files)
     if size > min(MOST_BYTES, MOST_TIMES * path.stat().st_size) or len(files) > MOST_FILES:
         raise ResultsError(
-            f"{path} unpacks to {len(files):,} files of {size:,} bytes, {MOST_TIMES} times its size "
-            f"or more than any run has (at most {MOST_FILES:,} files, {MOST_BYTES:,} bytes)"
+            f"{path} unpacks to {len(files):,} files of {size:,} bytes: expected at most "
+            f"{MOST_FILES:,} files, {MOST_BYTES:,} bytes and {MOST_TIMES} times its own size"
         )
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import pandas as pd
 import pytest
 
 from reports import __main__ as report
-from reports.export import COLUMNS, exported, table
+from reports.export import COLUMNS, bmf, exported, table
 from reports.findings.findings import Findings
 from reports.results import CELL, Cell, ResultsError, Run, load
 from tests.reports.synthetic import cell, remembered, timed, write_run
@@ -28,6 +29,11 @@ FIELDS = ("classes", "batch", "features", "threads", "replica")
 @pytest.fixture(scope="module")
 def run(synthetic: Path) -> Run:
     return load(synthetic)
+
+
+@pytest.fixture(scope="module")
+def frame(run: Run) -> pd.DataFrame:
+    return table(run, "loop")
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +123,9 @@ def test_options_of_a_head_are_a_column_of_their_own(tmp_path: Path) -> None:
     assert found[["head", "options"]].to_numpy().tolist() == [["hierarchical", "tree=huffman"]]
 
 
-def test_bencher_gets_nanoseconds_with_our_bounds_and_bytes(run: Run) -> None:
+def test_bencher_gets_nanoseconds_with_our_bounds_and_bytes(frame: pd.DataFrame) -> None:
     """The shape that Bencher's own schema of its metric format asks for."""
-    found = json.loads(exported(run, "bmf"))
-    rows = table(run, "loop")
+    found, rows = bmf(frame), frame
     assert len(found) == len(rows[rows["replica"] == 0].drop_duplicates([*CELL]))
     name = "isolated softmax train n=4096 batch=128 d=128 cpu"
     (row,) = rows[
@@ -175,19 +180,19 @@ def test_no_name_runs_in_a_spreadsheet_or_breaks_a_line(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_parquet_holds_the_same_table_with_its_types(run: Run) -> None:
+def test_parquet_holds_the_same_table_with_its_types(run: Run, frame: pd.DataFrame) -> None:
     pytest.importorskip("pyarrow")
     found = pd.read_parquet(io.BytesIO(exported(run, "parquet")))
     pd.testing.assert_frame_equal(
-        found.reset_index(drop=True), table(run, "loop").reset_index(drop=True), check_dtype=False
+        found.reset_index(drop=True), frame.reset_index(drop=True), check_dtype=False
     )
     assert {str(found[name].dtype) for name in (*FIELDS, "samples", "passes")} == {"int64"}
     assert {str(found[name].dtype) for name in ("estimate", "low", "high")} == {"float64"}
 
 
 def test_parquet_without_pyarrow_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(ResultsError, match="needs pyarrow.*tox -e report-parquet") as refused:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ResultsError, match=r"needs pyarrow.*tox -e report-parquet") as refused:
         exported(run, "parquet")
     assert "\n" not in str(refused.value)
 
