@@ -9,16 +9,15 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
+
+import pandas as pd
 
 from reports import terminal
 from reports.findings import joined, run_facts
 from reports.findings.clocks import Clock, by, clocks
 from reports.results import CELL, MEMORY, Cell, ResultsError, Run
 from reports.stats import estimates
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Form = Literal["bmf", "csv", "parquet"]
 
@@ -83,8 +82,6 @@ def table(run: Run, clock: Clock) -> pd.DataFrame:
     Raises:
         ValueError: the run has no such clock.
     """
-    import pandas as pd
-
     run = by(run, clock)
     machine = run_facts.mapping(run.facts.get("machine"))
     said = (run.facts.get("started"), run_facts.where(run.facts))
