@@ -26,7 +26,7 @@ from bench.measure.stopwatch import Bounds, Stopwatch
 from bench.session import Session
 from models.data import DataError, root
 from reports import terminal
-from reports.results import ResultsError, RunFolder, locate
+from reports.results import ResultsError, RunFolder, folder_of
 from reports.results.folder import create
 
 SESSION = pytest.StashKey[Session]()
@@ -82,7 +82,7 @@ def open_session(config: pytest.Config) -> Session:
     display = Display(real_console())
     results = Path(config.getoption("results"))
     if resumed := config.getoption("resume"):
-        return _resume(config, RunFolder(locate(resumed, results)), display)
+        return _resume(config, RunFolder(folder_of(resumed, results)), display)
     plan = options.plan(config.getoption)
     heap.choose(plan.heap)
     dataset = plan.load_dataset()

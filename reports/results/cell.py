@@ -23,8 +23,10 @@ WHOLE: tuple[Phase, ...] = ("train", "predict")
 """Phases that are calls of their own, and no parts of one: what can be captured, compiled or shared
 by ranks."""
 
-
 LONGEST_OPTIONS = 120
+
+UNUSUAL = ("dtype", "labels", "state", "optimizer", "mode")
+"""Fields that are said in a line only where they are not as usual."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,19 @@ class Cell(Record):
     def name(self) -> str:
         """The head with its options, as in a call: `hierarchical(tree=huffman)`."""
         return f"{self.head}({self.options})" if self.options else self.head
+
+    @property
+    def label(self) -> str:
+        """The cell in a line, without the threads that its run had; usual things go unsaid."""
+        said = (
+            f"{self.scope} {self.pipeline or self.name} {self.phase} "
+            f"n={self.classes} batch={self.batch} d={self.features} {self.device}"
+        )
+        for one in fields(Cell):
+            value = getattr(self, one.name)
+            if one.name in UNUSUAL and value != one.default:
+                said += f" {value}"
+        return said
 
 
 CELL = tuple(one.name for one in fields(Cell))

@@ -194,7 +194,7 @@ def latest(results: Path) -> Path:
     raise ResultsError(f"no run under {results}/: measure one first with 'tox -e bench'")
 
 
-def locate(run: str, results: Path) -> Path:
+def folder_of(run: str, results: Path) -> Path:
     """The folder that `run` means: itself a folder, the name of one under `results`, or 'latest'.
 
     Raises:

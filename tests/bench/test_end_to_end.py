@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 
 import pytest
 from PIL import Image
@@ -68,6 +69,18 @@ def test_pytest_benchmark_has_its_own_file_with_the_same_samples(finished):
         assert params.pop("pass_index") == line["pass"]
         assert params.items() <= line["cell"].items()  # plain values, as the journal has them
         assert params.keys() >= {"scope", "head", "phase", "classes", "batch", "replica"}
+
+
+def test_github_action_benchmark_finds_in_it_what_it_reads(finished):
+    """`extractPytestResult` in its src/extract.ts: one curve per fullname, of `stats.ops`."""
+    headbench, *_ = finished
+    theirs = json.loads((headbench.path / "pytest-benchmark.json").read_text())["benchmarks"]
+    assert len({entry["fullname"] for entry in theirs}) == len(theirs)
+    for entry in theirs:
+        stats = entry["stats"]
+        assert stats["ops"] == pytest.approx(1 / statistics.fmean(stats["data"]))
+        assert stats["rounds"] == len(stats["data"])
+        assert {"mean", "stddev"} <= stats.keys()
 
 
 def test_the_report_is_written_and_its_path_is_shown(finished):
