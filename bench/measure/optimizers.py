@@ -62,11 +62,13 @@ RECIPES: dict[str, Recipe] = {
     "sgd": Recipe(lambda p, _: SGD(p), lambda p, _: SGD(p), 0.0, 1, 0),
     "momentum": Recipe(lambda p, _: SGD(p, momentum=MOMENTUM), None, 0.0, 2, 1),
     "adam": Recipe(
-        lambda p, eps: Adam(p, eps=eps, fused=True),
+        lambda p, eps: Adam(p, eps=eps, fused=True, capturable=p[0].is_cuda),
         lambda p, eps: SparseAdam(list(p), eps=eps),
         *(1e-8, 4, 2),
     ),
-    "adamw": Recipe(lambda p, eps: AdamW(p, eps=eps, fused=True), None, 1e-8, 5, 2),
+    "adamw": Recipe(
+        lambda p, eps: AdamW(p, eps=eps, fused=True, capturable=p[0].is_cuda), None, 1e-8, 5, 2
+    ),
     "adagrad": Recipe(
         lambda p, eps: Adagrad(p, eps=eps), lambda p, eps: Adagrad(p, eps=eps), *(1e-10, 2, 1)
     ),
