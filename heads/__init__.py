@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from heads.sharding import Sharded
 
 __all__ = [
-    "Cost", "Head", "HeadOutput", "Phase", "build", "called", "depends_on_labels", "names",
+    "Cost", "Head", "HeadOutput", "Phase", "build", "called", "depends_on_labels", "names", "shard",
 ]  # fmt: skip
 
 _HEADS: dict[str, Callable[..., Head]] = {
@@ -103,6 +106,15 @@ def build(
     if "counts" in known and ("tree" not in known or options.get("tree") == "huffman"):
         options = {"counts": class_counts} | options
     return _HEADS[name](in_features, num_classes, **options)
+
+
+def shard(
+    head: Head, mesh: DeviceMesh, *, split_batch: bool = False, dense: bool = False
+) -> Sharded:
+    """Spread the classes of `head` over the ranks of `mesh`: see `heads.sharding.shard`."""
+    from heads import sharding  # what it takes of torch takes as long to import as all else
+
+    return sharding.shard(head, mesh, split_batch=split_batch, dense=dense)
 
 
 def depends_on_labels(name: str, phase: Phase) -> bool:

@@ -74,20 +74,23 @@ class _Gathered(torch.autograd.Function):
         return sums.to(grad_output.dtype), None
 
 
-def sparsely_gathered(weight: Tensor, bias: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def sparsely_gathered(
+    weight: Tensor, bias: Tensor, rows: Tensor, dense: bool = False
+) -> tuple[Tensor, Tensor]:
     """`weight[rows]` and `bias[rows]`, with row-sparse gradients of the rows.
 
     Args:
         weight: (R, d).
         bias: (R,).
         rows: (M,), each in [0, R).
+        dense: whether the gradients are dense nevertheless.
 
     Returns:
         (M, d) and (M,).
     """
     if in_func():
         return weight[rows], bias[rows]
-    chosen: tuple[Tensor, Tensor] = apply(_SparselyGathered, weight, bias, rows, in_ddp())
+    chosen: tuple[Tensor, Tensor] = apply(_SparselyGathered, weight, bias, rows, dense or in_ddp())
     return chosen
 
 
@@ -110,8 +113,8 @@ class _SparselyGathered(torch.autograd.Function):
         distinct, counts = torch.unique_consecutive(rows.index_select(0, order), return_counts=True)
         starts = counts.cumsum(0) - counts
         values, offsets = (
-            F.embedding_bag(order, at_least_float32(terms).view(len(order), -1), starts, mode="sum")
-            for terms in (grad_weight, grad_bias)
+            F.embedding_bag(order, at_least_float32(terms), starts, mode="sum")
+            for terms in (grad_weight, grad_bias.unsqueeze(1))
         )
         return (
             _only_rows(distinct, values, weight, ctx.dense),

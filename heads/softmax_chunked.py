@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from heads import softmax_torch
-from heads.autograd import apply, opaque_apply
+from heads.autograd import apply, graph_is_kept, opaque_apply
 from heads.base import INT64_BYTES, Cost, HeadOutput, at_least_float32
 from heads.extras import optional
 from heads.kernels import on_device
@@ -18,10 +18,12 @@ from heads.softmax import Softmax
 from heads.transforms import in_func
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
     from heads.softmax_torch import Perturbation
+
+    Combine = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 ACCELERATOR_CHUNKS = 8
 """Of torch's operators, an accelerator wants few and large launches: slices may be this part of all
@@ -121,7 +123,14 @@ def _slices(input: Tensor, weight: Tensor) -> Iterator[slice]:
 
 
 def chunked_log_prob(
-    input: Tensor, weight: Tensor, bias: Tensor, target: Tensor, noise: Perturbation | None = None
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    target: Tensor,
+    noise: Perturbation | None = None,
+    *,
+    combine: Combine | None = None,
+    keep: bool = False,
 ) -> Tensor:
     """Log-probability of each target, (N,), a slice of the classes at a time.
 
@@ -129,11 +138,14 @@ def chunked_log_prob(
         input: (N, d).
         weight: (n, d).
         bias: (n,).
-        target: (N,).
-        noise: on top of the logits, made again in the backward.
+        target: (N,); one that is not in [0, n) is somebody else's.
+        noise: on top of the logits, made again in the backward; not with `keep`.
+        combine: from the targets' scores, 0 where one is somebody else's, and the log-sum-exp of
+            these n classes, both (N,), to those of all classes there are; None where these are all.
+        keep: whether to make all logits at once, and keep them for the backward.
     """
     record = apply if kernels(weight) is softmax_torch else opaque_apply
-    output: Tensor = record(_ChunkedLogProb, input, weight, bias, target, noise)
+    output: Tensor = record(_ChunkedLogProb, input, weight, bias, target, noise, combine, keep)
     return output
 
 
@@ -151,27 +163,43 @@ class _ChunkedLogProb(torch.autograd.Function):
         bias: Tensor,
         target: Tensor,
         noise: Perturbation | None,
+        combine: Combine | None,
+        keep: bool,
     ) -> Tensor:
+        kept: list[Tensor] = []
         running = kernels(weight).Running(target, noise)
         with on_device(weight):
-            for part in _slices(input, weight):
-                running.take(F.linear(input, weight[part], bias[part]), part.start)
-        output: Tensor
-        output, log_sum = running.result()
-        ctx.save_for_backward(input, weight, bias, target, log_sum)
+            for part in class_slices(input, weight, keep):
+                logits = F.linear(input, weight[part], bias[part])
+                running.take(logits, part.start)
+                if keep:
+                    kept.append(logits)
+        if len(weight):
+            score, log_sum = running.result()
+        else:  # of all classes, others have these
+            score = at_least_float32(input.new_zeros(len(input)))
+            log_sum = torch.full_like(score, -torch.inf)
+        if combine is not None:
+            score, log_sum = combine(score, log_sum)
+        ctx.save_for_backward(input, weight, bias, target, log_sum, *kept)
         ctx.autocast, ctx.noise = torch.is_autocast_enabled(input.device.type), noise
+        ctx.keep = keep
+        output: Tensor = score - log_sum
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, bias, target, log_sum = ctx.saved_tensors
+        features, weight, bias, target, log_sum, *kept = ctx.saved_tensors
         slopes_of = kernels(weight).slopes
         grad_input = at_least_float32(torch.zeros_like(features))
         grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
         with torch.autocast(features.device.type, enabled=ctx.autocast):
-            for part in _slices(features, weight):
-                logits = F.linear(features, weight[part], bias[part])
+            for index, part in enumerate(class_slices(features, weight, ctx.keep)):
+                if not ctx.keep:
+                    logits = F.linear(features, weight[part], bias[part])
+                else:  # slopes are made where they lie
+                    logits = kept[index].clone() if graph_is_kept() else kept[index]
                 slopes = slopes_of(
                     logits, log_sum, target, grad_output, part.start, grad_bias[part], ctx.noise
                 ).to(weight.dtype)
@@ -181,4 +209,9 @@ class _ChunkedLogProb(torch.autograd.Function):
                 else:
                     torch.mm(slopes.t(), features, out=grad_weight[part])
                     grad_input.addmm_(slopes, weight[part])
-        return grad_input.to(features.dtype), grad_weight, grad_bias, None, None
+        return grad_input.to(features.dtype), grad_weight, grad_bias, *[None] * 4
+
+
+def class_slices(input: Tensor, weight: Tensor, whole: bool) -> Iterator[slice]:
+    """Slices of the classes; one of all, if `whole`."""
+    return iter([slice(0, len(weight))][: len(weight)]) if whole else _slices(input, weight)

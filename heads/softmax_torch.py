@@ -46,9 +46,9 @@ class Running:
         self._score = torch.where(inside, logits.gather(1, place), self._score)
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """Log-probability of the target and log-sum-exp, both (N,)."""
+        """Score of the target, 0 where it was in no slice, and log-sum-exp, both (N,)."""
         log_sum = torch.stack(self._sums).logsumexp(dim=0)
-        return self._score.squeeze(1) - log_sum, log_sum
+        return self._score.squeeze(1), log_sum
 
 
 def slopes(

@@ -47,9 +47,9 @@ class Running:
         )  # fmt: skip
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """Log-probability of the target and log-sum-exp, both (N,)."""
+        """Score of the target, 0 where it was in no slice, and log-sum-exp, both (N,)."""
         log_sum = self._most + self._mass.log()
-        return self._score - log_sum, log_sum
+        return self._score, log_sum
 
 
 def slopes(

@@ -28,6 +28,7 @@ AXES: Mapping[str, Callable[[Setting], str]] = {
     "optimizer": lambda setting: setting.optimizer,
     "features": lambda setting: f"{setting.features:,} features",
     "mode": lambda setting: MODES[setting.mode],
+    "ranks": lambda setting: f"{setting.ranks} rank{'s' if setting.ranks > 1 else ''}",
     "device": lambda setting: setting.device,
     "threads": lambda setting: f"{setting.threads} thread{'s' if setting.threads > 1 else ''}",
 }

@@ -20,7 +20,8 @@ STATES: tuple[State, ...] = get_args(State)
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 WHOLE: tuple[Phase, ...] = ("train", "predict")
-"""Phases that are calls of their own, and no parts of one: what can be captured or compiled."""
+"""Phases that are calls of their own, and no parts of one: what can be captured, compiled or shared
+by ranks."""
 
 
 LONGEST_OPTIONS = 120
@@ -51,10 +52,12 @@ class Cell(Record):
         optimizer: what makes the step; `sgd` is plain.
         mode: how calls are made: `eager`, replayed from captured CUDA graphs (`graph`), or of a
             module that went through `torch.compile` (`compile`).
+        ranks: processes that share the head's classes, each with `threads` or a GPU of its own; the
+            batch is the same on all. 1 is the head as it is.
 
     Raises:
         ValueError: a pipeline in another scope, or none in its own; a state in another phase; a
-            mode other than `eager` of a phase that is a part of a call.
+            mode other than `eager`, or several ranks, of a phase that is a part of a call.
     """
 
     scope: Scope = field(metadata=checked(choice, SCOPES))
@@ -73,6 +76,7 @@ class Cell(Record):
     state: State = field(default="untrained", metadata=checked(choice, STATES, later=True))
     optimizer: str = field(default="sgd", metadata=checked(name, later=True))
     mode: Mode = field(default="eager", metadata=checked(choice, MODES, later=True))
+    ranks: int = field(default=1, metadata=checked(count, 1, later=True))
 
     def __post_init__(self) -> None:
         if bool(self.pipeline) != (self.scope == "pipeline"):
@@ -84,6 +88,8 @@ class Cell(Record):
             raise ValueError(f"state: expected untrained in phase {self.phase}, got {self.state}")
         if self.mode != "eager" and self.phase not in WHOLE:
             raise ValueError(f"mode: expected eager in phase {self.phase}, got {self.mode}")
+        if self.ranks != 1 and self.phase not in WHOLE:
+            raise ValueError(f"ranks: expected 1 in phase {self.phase}, got {self.ranks}")
 
     @classmethod
     def load(cls, record: Mapping[str, Any]) -> Self:

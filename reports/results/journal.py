@@ -32,7 +32,7 @@ from reports.results.fields import (
 )
 from reports.results.files import Reader, append_line
 
-Kind = Literal["time", "device", "memory", "split", "search"]
+Kind = Literal["time", "device", "memory", "communication", "split", "search"]
 Status = Literal["measured", "skipped", "out-of-memory", "failed"]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -160,6 +160,38 @@ class Memory(Record):
 
 
 @dataclass(frozen=True, eq=False)
+class Communication(Record):
+    """What the ranks of a sharded head tell each other in a call, as the first of them sees it.
+
+    Attributes:
+        call_seconds: one per call, all of it: (calls,).
+        told_seconds: of these, between the begin and the end of its collectives, waiting for the
+            other ranks included: (calls,).
+        collectives: of a call, as seen.
+        bytes: that each rank has to send in a call, as seen: see `heads.sharding.Communication`.
+        counted_collectives: the same from the head's formulas.
+        counted_bytes: likewise.
+
+    Raises:
+        ValueError: the one are not as many as the other.
+    """
+
+    call_seconds: np.ndarray = field(metadata=checked(durations))
+    told_seconds: np.ndarray = field(metadata=checked(durations))
+    collectives: int = field(metadata=checked(count))
+    bytes: int = field(metadata=checked(count))
+    counted_collectives: int = field(metadata=checked(count))
+    counted_bytes: int = field(metadata=checked(count))
+
+    too_short = False
+
+    def __post_init__(self) -> None:
+        calls, told = len(self.call_seconds), len(self.told_seconds)
+        if calls != told:
+            raise ValueError(f"told_seconds: expected {calls}, one per call, got {told}")
+
+
+@dataclass(frozen=True, eq=False)
 class Split(Record):
     """Where the time of training steps goes.
 
@@ -220,12 +252,13 @@ class Search(Record):
         return any(np.min(taken) < SHORTEST for race in races for taken in race.seconds.values())
 
 
-Figures = Time | Device | Memory | Split | Search
+Figures = Time | Device | Memory | Communication | Split | Search
 
 KINDS: Mapping[Kind, type[Figures]] = {
     "time": Time,
     "device": Device,
     "memory": Memory,
+    "communication": Communication,
     "split": Split,
     "search": Search,
 }
