@@ -123,6 +123,10 @@ _F, _I, _U = np.float32, np.int32, np.uint32
 _PIECE = 1024
 """Logits of a sample that several loops in turn pass over, in the innermost cache."""
 
+_SHARE = 64
+"""Classes that stay together, so that each is at the same place of a vector, or of none, with any
+number of threads: roundings may differ between the two."""
+
 _HALF, _ONE = _F(0.5), _F(1)
 _UNIT = _F(2.0**-31)
 _ROOT_OF_HALF = _I(0x3F3504F3)
@@ -336,11 +340,11 @@ def _differentiate(
 ) -> None:
     """Per some classes: the slopes of all samples, and their sums, which one block alone makes."""
     size, classes = logits.shape
-    sharpness = _F(1 / tau)
+    sharpness, shares = _F(1 / tau), -(-classes // _SHARE)
     for block in numba.prange(blocks):
         bits, spare = np.empty(_PIECE, np.int32), np.empty(_PIECE, np.float32)
-        end = (block + 1) * classes // blocks
-        for low in range(block * classes // blocks, end, _PIECE):
+        end = min(classes, (block + 1) * shares // blocks * _SHARE)
+        for low in range(block * shares // blocks * _SHARE, end, _PIECE):
             high = min(low + _PIECE, end)
             total = grad_bias[low:high]
             total[:] = 0
