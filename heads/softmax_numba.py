@@ -17,7 +17,7 @@ Importing this module fails wherever numba cannot compile.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -30,6 +30,8 @@ from heads.softmax_torch import Perturbation
 
 if TYPE_CHECKING:
     Array = np.ndarray
+    Number = Any  # of 32 bits, in a loop
+    Keys = tuple[Number, Number]
 
 ELEMENTS = 2**21
 """Logits of a slice: 8 MiB of float32, which stays in the cache of most machines."""
@@ -60,11 +62,10 @@ class Running:
         """
         logits = at_least_float32(logits)
         threads = threads_for(logits.numel(), ELEMENTS_PER_THREAD)
-        arrays = (self._target, self._most, self._mass, self._score)
         with numba_threads(threads):
             _accumulate(
-                logits.numpy(), *(array.numpy() for array in arrays), *_scalars(self._noise),
-                start, threads,
+                logits.numpy(), self._target.numpy(), self._most.numpy(), self._mass.numpy(),
+                self._score.numpy(), *_scalars(self._noise), start, threads,
             )  # fmt: skip
         return logits
 
@@ -96,9 +97,11 @@ def slopes(
     logits = at_least_float32(logits)
     factor = grad if noise is None else grad / noise.tau
     threads = threads_for(logits.numel(), ELEMENTS_PER_THREAD)
-    arrays = (logits, log_sum, target.contiguous(), factor.contiguous(), grad_bias)
     with numba_threads(threads):
-        _differentiate(*(array.numpy() for array in arrays), *_scalars(noise), start, threads)
+        _differentiate(
+            logits.numpy(), log_sum.numpy(), target.contiguous().numpy(),
+            factor.contiguous().numpy(), grad_bias.numpy(), *_scalars(noise), start, threads,
+        )  # fmt: skip
     return logits
 
 
@@ -118,7 +121,9 @@ def _scalars(noise: Perturbation | None) -> tuple[bool, int, float]:
 # each result is narrowed again; a choice has both sides ready. Only sums may be reordered (`FAST`):
 # the functions of one number take float32 apart, and mean their parentheses.
 
-_F, _I, _U = np.float32, np.int32, np.uint32
+_F: Any = np.float32
+_I: Any = np.int32
+_U: Any = np.uint32
 
 _PIECE = 1024
 """Logits of a sample that several loops in turn pass over, in the innermost cache."""
@@ -144,7 +149,7 @@ _E3, _E4, _E5 = _F(4.1665795894e-2), _F(1.6666665459e-1), _F(5.0000001201e-1)
 
 
 @compiled(fastmath={"contract"}, forceinline=True)
-def _log_near_one(f: float, exponent: float) -> float:
+def _log_near_one(f: Number, exponent: Number) -> Number:
     """log((1 + f) 2^exponent), 1 + f between the roots of 1/2 and 2."""
     square = f * f
     p = _P0 * f + _P1
@@ -160,7 +165,7 @@ def _log_near_one(f: float, exponent: float) -> float:
 
 
 @compiled(fastmath={"contract"}, forceinline=True)
-def _log(x: float) -> float:
+def _log(x: Number) -> Number:
     """Of a float32 above 0, and no smaller than a normal one."""
     bits = _F(x).view(_I)
     exponent = _I(_I(bits - _ROOT_OF_HALF) >> 23)
@@ -169,7 +174,7 @@ def _log(x: float) -> float:
 
 
 @compiled(fastmath={"contract"}, forceinline=True)
-def _exp(x: float) -> float:
+def _exp(x: Number) -> Number:
     """Of a float32 not above 80; 0 where little is left of it."""
     shifted = x * _LOG2_E + _TO_INTEGER
     power = shifted - _TO_INTEGER
@@ -185,7 +190,7 @@ def _exp(x: float) -> float:
 
 
 @compiled(fastmath={"contract"}, forceinline=True)
-def _exponential(bits: int) -> float:
+def _exponential(bits: Number) -> Number:
     """-log U of 31 random bits: U = (k + 1/2) / 2^31, which float32 has room for at one end only.
 
     So next to 1 it is made from 1 - U.
@@ -200,7 +205,7 @@ def _exponential(bits: int) -> float:
 
 
 @compiled(forceinline=True)
-def _hash(x: int, first: int, second: int) -> int:
+def _hash(x: Number, first: Number, second: Number) -> Number:
     """31 bits from a class and the two keys of a sample."""
     x = _U(x ^ first)
     x = _U(_U(x ^ _U(x >> _U(16))) * _U(0x7FEB352D))
@@ -212,7 +217,7 @@ def _hash(x: int, first: int, second: int) -> int:
 
 
 @compiled()
-def _keys(seed: int, sample: int) -> tuple[int, int]:
+def _keys(seed: int, sample: int) -> Keys:
     """A sample's keys: SplitMix64 (Steele, Lea and Flood, 2014)."""
     x = np.uint64(seed) * np.uint64(0xD1342543DE82EF95) + np.uint64(sample + 1)
     x *= np.uint64(0x9E3779B97F4A7C15)
@@ -223,7 +228,7 @@ def _keys(seed: int, sample: int) -> tuple[int, int]:
 
 
 @compiled(forceinline=True)
-def _in_order(bits: int) -> int:
+def _in_order(bits: Number) -> Number:
     """Bits of a float32 -> an integer; as the one grows so does the other. Its own inverse.
 
     The largest of integers is found in vectors, that of numbers, for what is none, is not.
@@ -232,7 +237,7 @@ def _in_order(bits: int) -> int:
 
 
 @compiled(fastmath=FAST)
-def _hashed(bits: Array, first: int, keys: tuple[int, int]) -> None:
+def _hashed(bits: Array, first: int, keys: Keys) -> None:
     for k in range(len(bits)):
         bits[k] = _hash(_U(first + k), keys[0], keys[1])
 
@@ -244,14 +249,14 @@ def _exponentials(result: Array, bits: Array) -> None:
 
 
 @compiled(fastmath=FAST)
-def _add_noise(x: Array, exponentials: Array, sharpness: float) -> None:
+def _add_noise(x: Array, exponentials: Array, sharpness: Number) -> None:
     for k in range(len(x)):
         x[k] = (x[k] - _log(exponentials[k])) * sharpness
 
 
 @compiled()
 def _perturb(
-    x: Array, first: int, keys: tuple[int, int], sharpness: float, bits: Array, spare: Array
+    x: Array, first: int, keys: Keys, sharpness: Number, bits: Array, spare: Array
 ) -> None:
     """Noise and temperature, on some logits of a sample.
 
@@ -264,7 +269,7 @@ def _perturb(
 
 
 @compiled()
-def _highest(x: Array) -> float:
+def _highest(x: Array) -> Number:
     """The largest; if any is no number, none."""
     most = _I(-(2**31))
     for k in range(len(x)):
@@ -273,7 +278,7 @@ def _highest(x: Array) -> float:
 
 
 @compiled(fastmath=FAST)
-def _mass(x: Array, high: float) -> float:
+def _mass(x: Array, high: Number) -> Number:
     total = _F(0)
     for k in range(len(x)):
         total += _exp(x[k] - high)
@@ -281,7 +286,7 @@ def _mass(x: Array, high: float) -> float:
 
 
 @compiled(fastmath=FAST)
-def _to_slopes(x: Array, total: Array, log_sum: float, factor: float) -> None:
+def _to_slopes(x: Array, total: Array, log_sum: Number, factor: Number) -> None:
     for k in range(len(x)):
         slope = -factor * _exp(x[k] - log_sum)
         x[k] = slope
@@ -297,7 +302,7 @@ def _accumulate(
     score: Array,
     noisy: bool,
     seed: int,
-    tau: float,
+    tau: Number,
     start: int,
     blocks: int,
 ) -> None:
@@ -334,7 +339,7 @@ def _differentiate(
     grad_bias: Array,
     noisy: bool,
     seed: int,
-    tau: float,
+    tau: Number,
     start: int,
     blocks: int,
 ) -> None:
