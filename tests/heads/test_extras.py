@@ -152,8 +152,8 @@ def test_where_nothing_can_be_kept_it_compiles_without_keeping(run: Run) -> None
 import numba.core.caching as caching
 caching.CacheImpl._locator_classes = []
 import heads
-from heads import paths_numba
-print(paths_numba._KEPT)
+from heads import loops, paths_numba
+print(loops.KEPT)
 print(paths_numba._dot(*[__import__("numpy").ones(3, "float32")] * 2))
 """
     assert run(code) == ["False", "3.0"]
