@@ -27,7 +27,8 @@ from models import variants
 from models.data import DataError, Dataset, load, root
 from models.optimizers import build_optimizer
 from models.steps import draw_epoch, epoch_batches, training_step
-from models.tinyvgg import IMAGE_SIZE, Classifier, TinyVGG
+from models.classifier import Classifier
+from models.tinyvgg import IMAGE_SIZE, TinyVGG
 from models.training import build_model
 from reports import terminal, units
 from reports.arguments import Parser, number, several, whole
