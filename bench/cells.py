@@ -14,6 +14,8 @@ from bench import peers
 from bench.measure import labels, per_core
 from heads.options import parse, spell
 from models import pipelines, variants
+from models.cases import CASES
+from models.text import VOCABULARY
 from models.tinyvgg import TinyVGG
 from reports.results import MODES, PHASES, WHOLE, Cell, Mode, Phase
 from reports.results.cell import STATES, State
@@ -138,7 +140,7 @@ class Sweep(Record):
         phases: of the isolated cells.
         trained: variants that are trained; a head's name is one.
         epochs: passes over the training images.
-        train_images: images per training, or None for all of them.
+        train_images: images (or words of a text) per training, or None for all of them.
         seeds: trainings of each variant, each from a seed of its own.
         channels: width of TinyVGG's convolutions in training, or None for the variant's own.
         patience: epochs without a new lowest training loss that end a training, or None.
@@ -146,6 +148,10 @@ class Sweep(Record):
         split_steps: training steps per pass that are taken apart, in-model at the smallest batch
             size; 0 for none.
         a_a: the head that is measured as two.
+        model: what heads sit on, in-model and in training.
+        vocabulary: of a text, classes at most, or None for as many as usual.
+        width: of a language model's layers, or None for the usual one.
+        train_batch: images, or windows of a text, of a training step, or None for the variant's own.
     """
 
     heads: tuple[str, ...] = field(metadata=checked(each, name, 1, LONGEST_CALL))
@@ -179,6 +185,10 @@ class Sweep(Record):
     )
     heavy_passes: int = field(default=HEAVY_PASSES, metadata=checked(count, 1, later=True))
     a_a: str = field(default="softmax", metadata=checked(name, 1, LONGEST_CALL, later=True))
+    model: str = field(default="tinyvgg", metadata=checked(choice, tuple(CASES), later=True))
+    vocabulary: int | None = field(default=None, metadata=checked(optional, count, 3, later=True))
+    width: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
+    train_batch: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
 
     @property
     def visits(self) -> int:
@@ -263,6 +273,24 @@ SWEEPS: dict[str, Sweep] = {
         seeds=5,
         pipelines=PIPELINES,
         split_steps=20,
+    ),
+    "words": Sweep(
+        heads=(
+            *("softmax", "softmax-chunked", "gumbel", "sampled", "adaptive", "two-level"),
+            *("hierarchical", "hierarchical-dense", "hierarchical(tree=huffman)"),
+        ),
+        classes=(VOCABULARY,),
+        batches=(CASES["words"].batch,),
+        model_classes=(VOCABULARY,),
+        phases=("train",),
+        passes=2,
+        labels=("zipf:1",),
+        optimizers=("adam",),
+        trained=tuple(CASES["words"].variants),
+        epochs=1,
+        train_images=300_000,
+        seeds=3,
+        model="words",
     ),
     "peers": Sweep(
         heads=(

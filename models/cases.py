@@ -56,6 +56,7 @@ class Case:
         inputs: noise to measure with, from a batch size (predictions) and the number of classes.
         load: the data.
         prediction_seconds: that a prediction takes in a training step, on a small CPU, roughly.
+        predictions: of a pass over all there usually is to train on.
         ready: what is done to a model before it is trained.
     """
 
@@ -69,6 +70,7 @@ class Case:
     inputs: Callable[[int, int], Tensor]
     load: Callable[[Wanted], Dataset]
     prediction_seconds: float
+    predictions: int
     ready: Callable[[Classifier, TrainingConfig], None] = lambda model, config: None
 
 
@@ -141,11 +143,11 @@ TESTED = 20
 CASES: Mapping[str, Case] = {
     "tinyvgg": Case(
         "TinyVGG", tinyvgg.TinyVGG().out_features, 32, 100, variants.VARIANTS, {},
-        _tinyvgg, tinyvgg.noise, _images, 1.6e-4, _drawn,
+        _tinyvgg, tinyvgg.noise, _images, 2e-4, 50_000, _drawn,
     ),
     "words": Case(
         "a recurrent language model", words.WIDTH, 1_024, text.VOCABULARY, word_variants.VARIANTS,
-        word_variants.RECIPE, _words, words.noise, _text, 1.5e-4,
+        word_variants.RECIPE, _words, words.noise, _text, 1.5e-4, 3_000_000,
     ),
 }  # fmt: skip
 """By the name that `--model` takes."""

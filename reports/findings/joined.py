@@ -112,6 +112,7 @@ class Setting:
     optimizer: str = "sgd"
     state: str = "untrained"
     mode: str = "eager"
+    model: str = "tinyvgg"
 
     def holds(self, cell: results.Cell) -> bool:
         """Whether a cell was measured in this setting and is no second half of an A/A pair."""

@@ -31,12 +31,13 @@ class Cell(Record):
     """One point of the grid.
 
     Attributes:
-        scope: the head alone on random features, on top of TinyVGG, or a pipeline that feeds both.
+        scope: the head alone on random features, on top of a model's body, or a pipeline that feeds
+            both.
         head: a registered name.
         phase: what the clock sees.
         classes: size of the output.
-        batch: samples per call.
-        features: width of the head's input (in-model: what TinyVGG's body gives).
+        batch: samples per call: images, or words that are predicted.
+        features: width of the head's input (in-model: what the model's body gives).
         dtype: of parameters and features; or how products are made of float32 ones: `tf32`,
             `autocast-bfloat16`.
         device: `cpu` or `cuda`.
@@ -51,6 +52,7 @@ class Cell(Record):
         optimizer: what makes the step; `sgd` is plain.
         mode: how calls are made: `eager`, replayed from captured CUDA graphs (`graph`), or of a
             module that went through `torch.compile` (`compile`).
+        model: whose body the head sits on, where it sits on one.
 
     Raises:
         ValueError: a pipeline in another scope, or none in its own; a state in another phase; a
@@ -73,6 +75,7 @@ class Cell(Record):
     state: State = field(default="untrained", metadata=checked(choice, STATES, later=True))
     optimizer: str = field(default="sgd", metadata=checked(name, later=True))
     mode: Mode = field(default="eager", metadata=checked(choice, MODES, later=True))
+    model: str = field(default="tinyvgg", metadata=checked(name, later=True))
 
     def __post_init__(self) -> None:
         if bool(self.pipeline) != (self.scope == "pipeline"):
