@@ -151,7 +151,7 @@ class Sweep(Record):
         model: what heads sit on, in-model and in training.
         vocabulary: of a text, classes at most, or None for as many as usual.
         width: of a language model's layers, or None for the usual one.
-        train_batch: images, or windows of a text, of a training step, or None for the variant's own.
+        train_batch: images, or windows of a text, of a training step; None for the variant's own.
     """
 
     heads: tuple[str, ...] = field(metadata=checked(each, name, 1, LONGEST_CALL))

@@ -12,9 +12,9 @@ from bench.measure import per_core, races
 from bench.options import Plan
 from bench.train.trainings import name_of
 from heads import Phase
+from models.cases import CASES
 from models.config import TrainingConfig
 from models.dataset import Dataset
-from models.cases import CASES
 from reports.results import Cell, Entry, Kind, RunFolder, Scope
 
 Measured = Literal["time", "device", "memory", "split", "search", "pipeline"]

@@ -217,9 +217,9 @@ def _principal(centred: Tensor) -> Tensor:
     if points == 2:  # half of all nodes: not worth a decomposition
         return centred[0]
     # The smaller of the two products has the same largest eigenvalue, in a tenth of a SVD's time.
-    if points > width:
-        return torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -1]
-    return torch.linalg.eigh(centred @ centred.T).eigenvectors[:, -1] @ centred
+    scatter = centred.T @ centred if points > width else centred @ centred.T
+    largest: Tensor = torch.linalg.eigh(scatter).eigenvectors[:, -1]
+    return largest if points > width else largest @ centred
 
 
 def checked_order(order: Sequence[int] | Tensor, num_classes: int) -> Tensor:

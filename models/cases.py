@@ -108,9 +108,7 @@ def _images(wanted: Wanted) -> Dataset:
         found = data.stand_in(wanted.missing, per_class)
     else:
         found = data.load(wanted.folder, wanted.seed, per_class)
-    if wanted.train is None:
-        return found
-    return found.subset(min(wanted.train, len(found.train)), len(found.test), wanted.seed)
+    return found.shortened(wanted.train, wanted.seed)
 
 
 def _words(
@@ -132,13 +130,8 @@ def _words(
 
 
 def _text(wanted: Wanted) -> Dataset:
-    found = text.load(wanted.folder, wanted.vocabulary or text.VOCABULARY)
-    tested = None if wanted.train is None else max(1_000, wanted.train // TESTED)
-    return found.shortened(wanted.train, tested)
+    return text.load(wanted.folder, wanted.vocabulary or text.VOCABULARY).shortened(wanted.train)
 
-
-TESTED = 20
-"""Where only some words are trained on, a test is on this part of as many."""
 
 CASES: Mapping[str, Case] = {
     "tinyvgg": Case(

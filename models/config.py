@@ -36,8 +36,8 @@ class TrainingConfig:
         head_options: options of that head; JSON's own types only.
         annealing: temperature of a Gumbel head at the start and at the end of the training; it
             changes geometrically in between. None leaves the head's own.
-        relearn: after how many epochs (or rounds) the head's tree is learned, anew each time, from what the
-            body makes of training images; before the first, it is balanced. For heads whose
+        relearn: after how many epochs the head's tree is learned, anew each time, from what the
+            body makes of training examples; before the first, it is balanced. For heads whose
             option `tree` is "learned" or "clustered".
         initialisation: of the body. "torch" is the library's own; "kaiming" draws the convolutions'
             weights so that ReLUs keep the signal's variance, with biases of zero (He et al., ICCV

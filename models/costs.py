@@ -15,10 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from heads import Head, Phase
 from heads.hierarchical import Hierarchical
 from heads.tree_softmax import TreeSoftmax
+from models.classifier import Classifier
 from models.config import Autocast
 from models.dataset import Split
 from models.steps import WARM_UP_STEPS, casting
-from models.classifier import Classifier
 from models.tinyvgg import IMAGE_SIZE
 
 

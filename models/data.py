@@ -214,6 +214,12 @@ class Dataset:
             notes=notes,
         )
 
+    def shortened(self, train: int | None, seed: int = 0) -> Dataset:
+        """With so many training images at most; all of them where None."""
+        if train is None:
+            return self
+        return self.subset(min(train, len(self.train)), len(self.test), seed)
+
     def held_out(self, share: float = 0.1, seed: int = 0) -> Dataset:
         """The training images alone, some of them as test split: for choices that must not see it.
 

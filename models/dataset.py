@@ -28,7 +28,7 @@ class Split(Protocol):
         """How many examples there are."""
 
     def batch(self, index: Tensor, flipped: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of the examples at `index`: (B,) -> (B, ...), (B x targets of one,)."""
+        """Inputs and targets of the examples at `index`: (B,) -> (B, ...), (B times M / N,)."""
 
     def batches(self, predictions: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All of it in its order, about so many predictions at a time."""
@@ -87,6 +87,9 @@ class Dataset(Protocol):
 
     def fingerprint(self) -> str:
         """A checksum of all examples and their classes."""
+
+    def shortened(self, train: int | None, seed: int = 0) -> Self:
+        """With so many training images, or words, at most; all of them where None."""
 
     def held_out(self, share: float = 0.1, seed: int = 0) -> Self:
         """The training split alone, some of it to test on: for choices that must not see the test.

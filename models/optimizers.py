@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from heads import Head
-from models.config import TrainingConfig
 from models.classifier import Classifier
+from models.config import TrainingConfig
 
 
 class LazyAdam(torch.optim.Adam):

@@ -11,9 +11,9 @@ import heads
 from heads import Head
 from heads.tree_softmax import FROM_EXAMPLES, from_examples
 from heads.trees import Tree
+from models.classifier import Classifier
 from models.config import TrainingConfig
 from models.dataset import Split
-from models.classifier import Classifier
 
 EXAMPLES, PREDICTIONS = 20_000, 400_000
 """Training examples that a tree is learned from, at most, and predictions in them: enough to know

@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from models.classifier import Classifier
 from models.config import Autocast, TrainingConfig
 from models.dataset import Split
 from models.optimizers import gradient_of
-from models.classifier import Classifier
 
 WARM_UP_STEPS = 3
 """Steps made before one is captured: libraries choose and load their kernels in the first ones."""

@@ -1,6 +1,6 @@
-"""Text as a stream of words: read, parted into documents, split without leak, cut to a vocabulary.
+r"""Text as a stream of words: read, parted into documents, split without leak, cut to a vocabulary.
 
-A *word* is a run of letters, digits and underscores (`\\w+`), as it is written; all else parts
+A *word* is a run of letters, digits and underscores (`\w+`), as it is written; all else parts
 words. Documents are dealt out to training, validation and test by checksums of their content, so
 that it does not depend on where they lie, and no document is in two of them.
 """
@@ -38,6 +38,10 @@ WINDOW = 32
 
 PARTS = ("test", "validation", *("train",) * 18)
 """Where twenty documents go, in the order of their checksums: at random, but always the same."""
+
+FOLLOWED, TESTED, FEWEST = 50, 10, 1_000
+"""Where only some words are trained on, these parts of as many are followed and tested on; at
+least so many."""
 
 SCORED = 100
 """Macro averages are over so many of the most frequent classes: most others are never tested."""
@@ -194,22 +198,21 @@ class Text:
         """The validation text in the place of the test text, which is never looked at."""
         return replace(self, test=self.validation)
 
-    def shortened(self, train: int | None, tested: int | None) -> Text:
-        """With so many words of training text, and of each of the others, at most.
+    def shortened(self, train: int | None, seed: int = 0) -> Text:
+        """With so many training words at most, and less of the other parts, in proportion.
 
         The classes stay, and so do their counts: a vocabulary is made of all there is to read.
         """
-        notes = dict(self.notes)
-        if train is not None and train < len(self.train.targets):
-            notes["drawn"] = f"the first {train:,} training words"
-        most = len(self.train.words) if train is None else train
-        short = len(self.test.words) if tested is None else tested
+        if train is None or train >= len(self.train.targets):
+            return self
+        followed, tested = (max(FEWEST, train // part) for part in (FOLLOWED, TESTED))
+        drawn = f"the first {train:,} training words, {followed:,} to follow, {tested:,} to test on"
         return replace(
             self,
-            train=self.train.first(most),
-            validation=self.validation.first(short),
-            test=self.test.first(short),
-            notes=notes,
+            train=self.train.first(train),
+            validation=self.validation.first(followed),
+            test=self.test.first(tested),
+            notes={**self.notes, "drawn": drawn},
         )
 
 

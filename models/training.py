@@ -19,6 +19,7 @@ from heads import Head
 from heads.gumbel import Annealing
 from heads.trees import Tree
 from models import cases
+from models.classifier import Classifier
 from models.config import Autocast, TrainingConfig
 from models.costs import path_multiply_adds
 from models.dataset import Dataset, Split
@@ -28,9 +29,9 @@ from models.optimizers import build_optimizer, build_schedule
 from models.records import begun
 from models.relearning import first_options, head_on, learn_tree
 from models.steps import Captured, Draw, Eager, Steps, capturable, casting, draw_epoch
-from models.classifier import Classifier
 from reports.results import Epoch, Loss, Metrics, Training
 from reports.results.files import write_whole
+
 
 class Observer(Protocol):
     """Who wants to follow a training: to show it, to keep what there is, to draw curves."""

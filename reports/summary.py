@@ -93,13 +93,13 @@ def _trained(findings: Findings) -> str:
     shown = {row.trained.variant for row in findings.heads if row.trained}
     said = []
     for training in findings.run.trainings:
-        if training.variant in shown and training.final is not None:
+        if training.variant in shown and training.final is not None and not training.of_words:
             of, how, epochs = training.dataset, training.config, len(training.epochs)
             said.append(
                 f"after {epochs} epoch{'s' if epochs > 1 else ''} on {of.get('train_images')} "
                 f"images ({of.get('name')}; {how.get('optimizer')}, learning rate "
                 f"{how.get('learning_rate')}, batch {how.get('batch_size')}), where guessing "
-                f"reaches {units.share(1 / max(1, len(training.final.confusion)))}"
+                f"reaches {units.share(1 / max(1, len(training.class_names)))}"
             )
     if not said:
         return ""

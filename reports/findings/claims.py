@@ -255,7 +255,8 @@ def _accuracy(head: str, published: float) -> Callable[[Findings], Verdict]:
             return Verdict("not tested", NOTHING, "It was not trained.")
         if findings.run.stand_in:
             return Verdict("not tested", NOTHING, "Stand-in images: their accuracy says nothing.")
-        found = accuracy_over_seeds([t.final.confusion for t in trainings if t.final])
+        tables = [t.final.confusion for t in trainings if t.final]
+        found = accuracy_over_seeds([table for table in tables if table is not None])
         measured = (
             f"{units.share_interval(found)} ({trainings[0].variant}, {_seeds(len(trainings))})"
         )

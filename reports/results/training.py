@@ -222,7 +222,8 @@ class Training(Record):
     @property
     def _confused(self) -> int:
         """Classes of the confusion matrix; 0 without one."""
-        return 0 if self.final is None or self.final.confusion is None else len(self.final.confusion)
+        table = self.final.confusion if self.final else None
+        return 0 if table is None else len(table)
 
     @property
     def of_words(self) -> bool:
