@@ -47,6 +47,9 @@ values, and the phases in which values other than the first are measured."""
 USUAL_BATCH, FEW = 128, 4
 """Where they are measured: at this batch size, if the sweep has it, and at so many class counts."""
 
+MOST_RATE = 1_000
+"""Of a learning rate; whoever needs more has mistyped."""
+
 LONGEST_CALL = 200
 """Characters of a head with its options."""
 
@@ -73,6 +76,29 @@ def _labels(record: Mapping[str, Any], field: str) -> str:
         return labels.parse(text(record, field))
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
+
+
+def rate(given: str) -> tuple[str, float]:
+    """A variant and its learning rate, from `variant=rate`.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    variant, _, number = given.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if not (variant and 0 < value < MOST_RATE):
+        raise ValueError(
+            f"expected VARIANT=RATE, a learning rate between 0 and {MOST_RATE}, got {given[:40]!r}"
+        )
+    return variant, value
+
+
+def _rate(record: Mapping[str, Any], field: str) -> str:
+    rate(given := text(record, field))
+    return given
 
 
 @dataclass(frozen=True)
@@ -151,6 +177,7 @@ class Sweep(Record):
         model: what heads sit on, in-model and in training.
         vocabulary: of a text, classes at most, or None for as many as usual.
         width: of a language model's layers, or None for the usual one.
+        rates: learning rates in the place of the variants' own, each as `variant=rate`.
         train_batch: images, or windows of a text, of a training step; None for the variant's own.
     """
 
@@ -188,6 +215,7 @@ class Sweep(Record):
     model: str = field(default="tinyvgg", metadata=checked(choice, tuple(CASES), later=True))
     vocabulary: int | None = field(default=None, metadata=checked(optional, count, 3, later=True))
     width: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
+    rates: tuple[str, ...] = field(default=(), metadata=checked(each, _rate, later=True))
     train_batch: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
 
     @property

@@ -15,7 +15,7 @@ import torch
 
 import heads
 from bench import peers
-from bench.cells import PIPELINES, SWEEPS, Sweep, called
+from bench.cells import PIPELINES, SWEEPS, Sweep, called, rate
 from bench.machine.heap import HEAPS, Heap
 from bench.measure import labels
 from bench.measure.workload import why_unsuitable
@@ -137,6 +137,7 @@ class Plan(Record):
             overrides["batch_size"] = self.sweep.train_batch
         if not self.sweep.epochs:
             return []
+        rates = {name: {"learning_rate": value} for name, value in map(rate, self.sweep.rates)}
         return [
             cases.config(
                 self.sweep.model,
@@ -145,6 +146,7 @@ class Plan(Record):
                 device=self.device,
                 threads=max(1, self.threads // self.jobs),
                 **overrides,
+                **rates.get(name, {}),
             )
             for seed in range(self.seed, self.seed + self.sweep.seeds)
             for name in self.sweep.trained
@@ -165,7 +167,7 @@ OVERRIDES = (
     "heads", "classes", "batches", "model_classes", "features", "labels", "states", "dtypes",
     "optimizers", "modes", "product", "passes",
     "trained", "epochs", "train_images", "seeds", "channels", "patience",
-    "model", "vocabulary", "width", "train_batch",
+    "model", "vocabulary", "width", "train_batch", "rates",
 )  # fmt: skip
 """Options that replace the field of the same name of the sweep."""
 
@@ -280,6 +282,12 @@ def add_to(parser: pytest.Parser) -> None:
         ("--threads", 1, THREADS, "CPU threads (default: as torch chooses)"),
     ):
         add(flag, type=whole(low, high), metavar="N", help=text)
+    add(
+        "--rates",
+        type=several(_rate),
+        metavar="VARIANT=RATE,...",
+        help="learning rates in the place of the variants' own, as `tox -e tune` names the best",
+    )
     add("--seed", type=whole(0, MOST_SEED), help="of order, data and training (0)")
     add("--device", type=device, help="cpu, cuda or cuda:N (cpu)")
     add("--jobs", type=whole(1, JOBS), metavar="N", help="trainings at once (1)")
@@ -507,6 +515,14 @@ def among(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
         return given
 
     return several(read)
+
+
+def _rate(given: str) -> str:
+    try:
+        rate(given)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return given
 
 
 def _label(given: str) -> str:

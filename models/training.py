@@ -128,7 +128,7 @@ def train(
         config: what to train.
         dataset: on what.
         observer: told of progress.
-        checkpoint: a file to keep the state in after every epoch. Where it exists, training goes on
+        checkpoint: a file to keep the state in after every pass. Where it exists, training goes on
             from it, and ends with the same result as without the interruption, bit for bit on the
             same machine.
         timer: seconds, from any origin.
@@ -145,7 +145,7 @@ def train(
 class _State:
     """What changes from batch to batch, and all that a checkpoint has to hold.
 
-    `draw` is that of the pass, and `pass_began` the state of `order` that it was drawn from.
+    But for `draw`, that of the pass: there are none within one.
     """
 
     model: Classifier
@@ -157,7 +157,6 @@ class _State:
     examples: int
     tree: Tree | Tensor | None = None
     steps: Steps | None = None
-    pass_began: Tensor | None = None
     draw: Draw | None = None
 
     @property
@@ -175,13 +174,19 @@ class _State:
         """Parts of a pass: no more than it has steps."""
         return min(self.config.rounds, self.pass_length)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether a checkpoint is made here: after a whole pass.
+
+        In rounds, a pass is short and the model large; what has ended is then not kept again.
+        """
+        ended = self.record.status == "measured"
+        return len(self.record.epochs) % self.rounds == 0 and not (ended and self.rounds > 1)
+
     def next_draw(self, done: int) -> Draw:
         """The lot of the epoch after so many that are done: a pass, or a round's part of one."""
         config, part = self.config, done % self.rounds
         if part == 0 or self.draw is None:
-            if part and self.pass_began is not None:  # resumed within a pass
-                self.order.set_state(self.pass_began)
-            self.pass_began = self.order.get_state()
             self.draw = draw_epoch(self.examples, config, self.order)
         start, stop = (
             min(self.examples, end * self.pass_length // self.rounds * config.batch_size)
@@ -256,7 +261,7 @@ def _train(
                 head_multiply_adds=path_multiply_adds(model.head, counts),
                 seconds=before + timer() - started,
             )
-        if checkpoint is not None:
+        if checkpoint is not None and state.is_kept:
             _save(state, checkpoint)
         observer.on_epoch(state.record)
     return state.record
@@ -412,7 +417,6 @@ def _save(state: _State, file: Path) -> None:
         "optimizer": state.optimizer.state_dict(),
         "schedule": None if state.schedule is None else state.schedule.state_dict(),
         "order": state.order.get_state(),
-        "pass_began": state.pass_began,
         "random": _random_state(torch.device(state.config.device)),
     }
     write_whole(file, lambda stream: torch.save(content, stream))
@@ -437,7 +441,6 @@ def _restore(state: _State, file: Path) -> None:
         if state.schedule is not None:
             state.schedule.load_state_dict(content["schedule"])
         state.order.set_state(content["order"])
-        state.pass_began = content["pass_began"]
         _set_random_state(torch.device(state.config.device), content["random"])
     except (
         *(RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError),

@@ -378,6 +378,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         display.stop()
     terminal.show(console, COLUMNS, rows(ranked), most=console.width)
+    if ranked and not ranked[0].reason:
+        best = {"learning_rate": base.learning_rate, **ranked[0].settings}["learning_rate"]
+        display.say(f"A sweep takes the best learning rate as --rates {given.variant}={best:g}")
     return 0
 
 
