@@ -15,7 +15,7 @@ from rich.console import Console
 
 from reports import terminal, units
 from reports.arguments import Parser
-from reports.findings import agreement, answer, claims, clocks, phases, run_facts, workloads
+from reports.findings import agreement, answer, claims, clocks, phases, run_facts, words, workloads
 from reports.findings.findings import Findings, find
 from reports.findings.joined import Memory
 from reports.findings.notices import notices
@@ -139,6 +139,7 @@ def _notes(findings: Findings) -> list[str]:
         for phase in ("train", "predict")
         if findings.fastest(phase)
     ]
+    lines += words.sentences(words.Words(findings))
     lines += filter(None, [run_facts.inside(run.facts)])
     if len(run.missing):
         lines.append(f"{len(run.missing)} cell(s) skipped or failed: the report says why")
