@@ -239,8 +239,8 @@ def load(given: Path | None = None, vocabulary: int = VOCABULARY) -> Text:
     short = [part for part, words in dealt.items() if len(words) <= WINDOW]
     if short:
         raise DataError(
-            f"{printable(given or 'the standard library')} holds too little text: {found:,} "
-            f"documents leave no {WINDOW + 1} words for {' and '.join(short)}; give more, in more "
+            f"{printable(given or 'the standard library')} holds too little text: its documents "
+            f"({found:,}) leave no {WINDOW + 1} words for {' and '.join(short)}; give more, in more "
             "documents, with --data"
         )
     counts = Counter(dealt["train"])
@@ -325,7 +325,7 @@ def _deal(documents: Iterable[str]) -> tuple[dict[str, list[str]], int, str]:
         if words:
             found.setdefault(hashlib.sha256(" ".join(words).encode()).digest(), words)
     part_of = {digest: PARTS[place % len(PARTS)] for place, digest in enumerate(sorted(found))}
-    dealt: dict[str, list[str]] = {part: [] for part in dict.fromkeys(PARTS)}
+    dealt: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for digest, words in found.items():
         dealt[part_of[digest]] += [*words, END]
     return dealt, len(found), hashlib.sha256(b"".join(found)).hexdigest()

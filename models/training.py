@@ -251,16 +251,17 @@ def _train(
         except _NotFiniteError as error:
             return replace(state.record, reason=str(error), seconds=before + timer() - started)
         state.record = _extend(
-            config, state.rounds, state.record, epoch, metrics, before + timer() - started
+            config, state.record, epoch, metrics, before + timer() - started, state.rounds
         )
         if state.record.status == "measured":
             state.record = replace(
                 state.record,
-                final=metrics if dataset.followed is dataset.test else _final(state, dataset),
                 greedy_misses=count_greedy_misses(model, dataset.test),
                 head_multiply_adds=path_multiply_adds(model.head, counts),
-                seconds=before + timer() - started,
             )
+            if dataset.followed is not dataset.test:
+                final, seconds = _final(state, dataset), before + timer() - started
+                state.record = replace(state.record, final=final, seconds=seconds)
         if checkpoint is not None and state.is_kept:
             _save(state, checkpoint)
         observer.on_epoch(state.record)
@@ -284,11 +285,11 @@ def _final(state: _State, dataset: Dataset) -> Metrics:
 
 def _extend(
     config: TrainingConfig,
-    rounds: int,
     record: Training,
     epoch: Epoch,
     metrics: Metrics,
     seconds: float,
+    rounds: int = 1,
 ) -> Training:
     """The record with one more epoch in it, marked as measured if that was the last one."""
     last = config.epochs * rounds
