@@ -240,8 +240,8 @@ def load(given: Path | None = None, vocabulary: int = VOCABULARY) -> Text:
     if short:
         raise DataError(
             f"{printable(given or 'the standard library')} holds too little text: its documents "
-            f"({found:,}) leave no {WINDOW + 1} words for {' and '.join(short)}; give more, in more "
-            "documents, with --data"
+            f"({found:,}) leave no {WINDOW + 1} words for {' and '.join(short)}; give more, in "
+            "more documents, with --data"
         )
     counts = Counter(dealt["train"])
     ends = counts.pop(END)

@@ -109,7 +109,10 @@ def test_held_out_never_gives_the_test_text(read):
     ("content", "said"),
     [
         ({}, r"too little text: its documents \(0\)"),
-        ({"a.txt": b"a few words"}, r"too little text: its documents \(1\) leave no 33 words for train and"),
+        (
+            {"a.txt": b"a few words"},
+            r"its documents \(1\) leave no 33 words for train and",
+        ),
         ({"a.bin": b"\xff\xfe\x00"}, "too little text"),
     ],
 )
