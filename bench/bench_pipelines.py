@@ -20,7 +20,7 @@ from bench.measure.timing import Timed, Timing, play
 from bench.session import Session
 from models import pipelines, variants
 from models.costs import flops_per_image, time_split
-from models.data import Split
+from models.data import Dataset, Split
 from models.pipelines import Step
 from models.tinyvgg import IMAGE_SIZE
 
@@ -42,7 +42,7 @@ def built(session: Session) -> Iterator[Any]:
 
     @cache
     def build(name: str) -> Step | Team:
-        assert session.dataset is not None  # else there would be no such item
+        assert isinstance(session.dataset, Dataset)  # else there would be no such item
         if not name.endswith(per_core.SUFFIX):
             return pipelines.build(name, session.dataset, config)
         teams.append(Team(name.removesuffix(per_core.SUFFIX), config))

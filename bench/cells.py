@@ -14,6 +14,8 @@ from bench import peers
 from bench.measure import labels, per_core
 from heads.options import parse, spell
 from models import pipelines, variants
+from models.cases import CASES
+from models.text import VOCABULARY
 from models.tinyvgg import TinyVGG
 from reports.results import MODES, PHASES, WHOLE, Cell, Mode, Phase
 from reports.results.cell import STATES, State
@@ -49,6 +51,9 @@ UNDIVIDED = {"mode": "eager", "ranks": 1}
 USUAL_BATCH, FEW = 128, 4
 """Where they are measured: at this batch size, if the sweep has it, and at so many class counts."""
 
+MOST_RATE = 1_000
+"""Of a learning rate; whoever needs more has mistyped."""
+
 LONGEST_CALL = 200
 """Characters of a head with its options."""
 
@@ -75,6 +80,29 @@ def _labels(record: Mapping[str, Any], field: str) -> str:
         return labels.parse(text(record, field))
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
+
+
+def rate(given: str) -> tuple[str, float]:
+    """A variant and its learning rate, from `variant=rate`.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    variant, _, number = given.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if not (variant and 0 < value < MOST_RATE):
+        raise ValueError(
+            f"expected VARIANT=RATE, a learning rate between 0 and {MOST_RATE}, got {given[:40]!r}"
+        )
+    return variant, value
+
+
+def _rate(record: Mapping[str, Any], field: str) -> str:
+    rate(given := text(record, field))
+    return given
 
 
 @dataclass(frozen=True)
@@ -143,7 +171,7 @@ class Sweep(Record):
         phases: of the isolated cells.
         trained: variants that are trained; a head's name is one.
         epochs: passes over the training images.
-        train_images: images per training, or None for all of them.
+        train_images: images (or words of a text) per training, or None for all of them.
         seeds: trainings of each variant, each from a seed of its own.
         channels: width of TinyVGG's convolutions in training, or None for the variant's own.
         patience: epochs without a new lowest training loss that end a training, or None.
@@ -151,6 +179,11 @@ class Sweep(Record):
         split_steps: training steps per pass that are taken apart, in-model at the smallest batch
             size; 0 for none.
         a_a: the head that is measured as two.
+        model: what heads sit on, in-model and in training.
+        vocabulary: of a text, classes at most, or None for as many as usual.
+        width: of a language model's layers, or None for the usual one.
+        rates: learning rates in the place of the variants' own, each as `variant=rate`.
+        train_batch: images, or windows of a text, of a training step; None for the variant's own.
     """
 
     heads: tuple[str, ...] = field(metadata=checked(each, name, 1, LONGEST_CALL))
@@ -185,6 +218,11 @@ class Sweep(Record):
     )
     heavy_passes: int = field(default=HEAVY_PASSES, metadata=checked(count, 1, later=True))
     a_a: str = field(default="softmax", metadata=checked(name, 1, LONGEST_CALL, later=True))
+    model: str = field(default="tinyvgg", metadata=checked(choice, tuple(CASES), later=True))
+    vocabulary: int | None = field(default=None, metadata=checked(optional, count, 3, later=True))
+    width: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
+    rates: tuple[str, ...] = field(default=(), metadata=checked(each, _rate, later=True))
+    train_batch: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
 
     @property
     def visits(self) -> int:
@@ -283,6 +321,24 @@ SWEEPS: dict[str, Sweep] = {
         model_classes=(),
         passes=2,
         trained=(),
+    ),
+    "words": Sweep(
+        heads=(
+            *("softmax", "softmax-chunked", "gumbel", "sampled", "adaptive", "two-level"),
+            *("hierarchical", "hierarchical-dense", "hierarchical(tree=huffman)"),
+        ),
+        classes=(VOCABULARY,),
+        batches=(CASES["words"].batch,),
+        model_classes=(VOCABULARY,),
+        phases=("train",),
+        passes=2,
+        labels=("zipf:1",),
+        optimizers=("adam",),
+        trained=tuple(CASES["words"].variants),
+        epochs=1,
+        train_images=300_000,
+        seeds=3,
+        model="words",
     ),
     "peers": Sweep(
         heads=(

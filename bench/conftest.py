@@ -24,7 +24,8 @@ from bench.machine import heap
 from bench.machine.clock import timer_of
 from bench.measure.stopwatch import Bounds, Stopwatch
 from bench.session import Session
-from models.data import DataError, root
+from models.data import root
+from models.dataset import DataError
 from reports import terminal
 from reports.results import ResultsError, RunFolder, folder_of
 from reports.results.folder import create

@@ -24,7 +24,10 @@ _RUNS_FOR: dict[Callable[..., None], tuple[str, Callable[[Todo], Sequence[Task]]
 OF_THE_RUN = ("device", "threads")
 """Fields of a cell that the run decides: no two items differ in these alone."""
 
-OPTIONAL = ("dtype", "pipeline", "options", "labels", "state", "optimizer", "mode", "ranks")
+OPTIONAL = (
+    *("dtype", "pipeline", "options", "labels", "state"),
+    *("optimizer", "mode", "ranks", "model"),
+)
 """Fields that are said only where they are not as usual."""
 
 COMPILE_SECONDS = 8.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from bench.machine import condition, identity, limits
 from bench.machine.clock import harness_seconds, timer_of
 from bench.machine.disturbance import Watch
 from bench.options import Plan
-from models.data import Dataset
+from models.dataset import Dataset
 from reports.results import RunFolder
 from reports.results.fields import number
 
@@ -179,12 +178,8 @@ class Logbook:
 
 
 def facts_of(dataset: Dataset) -> dict[str, Any]:
-    """What `run.json` keeps of the data: its facts, and a checksum of images and targets."""
-    crc = 0
-    for split in (dataset.train, dataset.test):
-        for tensor in (split.images, split.targets):
-            crc = zlib.crc32(tensor.cpu().contiguous().numpy().data, crc)
-    return dataset.facts() | {"fingerprint": f"{crc:08x}"}
+    """What `run.json` keeps of the data: its facts, and a checksum of it."""
+    return dataset.facts() | {"fingerprint": dataset.fingerprint()}
 
 
 def _now() -> str:

@@ -25,7 +25,7 @@ from bench.measure.timing import play, warm_up
 from bench.measure.workload import Workload
 from bench.options import Plan
 from bench.todo import Todo
-from models.data import Dataset
+from models.dataset import Dataset
 from reports.results import Cell, Entry, Kind, RunFolder, Status, Time
 from reports.results.journal import KINDS, Figures
 

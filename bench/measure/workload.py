@@ -16,7 +16,9 @@ from bench.measure import l2, labels, modes, optimizers, planting, precision
 from bench.measure.duet import Rival
 from bench.measure.timing import Call, Timed
 from heads import Cost, Head, Phase
-from models import tinyvgg
+from models import cases
+from models.classifier import Classifier
+from models.config import TrainingConfig
 from reports.results import Cell
 from reports.results.cell import State
 
@@ -42,7 +44,7 @@ FEW_CLASSES = 512
 
 
 class Workload:
-    """A head, alone or on TinyVGG, with random batches and an optimizer.
+    """A head, alone or in a model, with random batches and an optimizer.
 
     The input stays, the targets change from one forward to the next. They are drawn from the cell's
     labels, and heads that can make use of it are told how often each class occurs.
@@ -64,9 +66,8 @@ class Workload:
         self.targets = labels.draw(cell.labels, cell.classes, shape, self.device).unbind()
         with self.device:
             if cell.scope == "in-model":
-                side = tinyvgg.IMAGE_SIZE
-                images = torch.randn(cell.batch, 3, side, side, dtype=dtype)
-                self.input = images.contiguous(memory_format=torch.channels_last)
+                seen = cases.CASES[cell.model].inputs(cell.batch, cell.classes)
+                self.input = seen.to(dtype) if seen.is_floating_point() else seen
             else:
                 # Inside a network, a head also passes a gradient on to the layer below.
                 shape = cell.batch, cell.features
@@ -91,7 +92,7 @@ class Workload:
     @property
     def head(self) -> nn.Module:
         """The head, wherever it sits."""
-        return self.module.head if isinstance(self.module, tinyvgg.Classifier) else self.module
+        return self.module.head if isinstance(self.module, Classifier) else self.module
 
     def loss(self) -> Tensor:
         """Forward: the loss with its graph."""
@@ -325,7 +326,7 @@ def _acquaint(twin: Cell) -> None:
         workload.predict()
 
 
-def build_module(cell: Cell) -> Head | tinyvgg.Classifier:
+def build_module(cell: Cell) -> Head | Classifier:
     """The module of a cell, with freshly initialised parameters, on torch's default device.
 
     Raises:
@@ -336,7 +337,8 @@ def build_module(cell: Cell) -> Head | tinyvgg.Classifier:
     if cell.scope == "isolated":
         sizes = cell.features, cell.classes
         return heads.build(cell.head, *sizes, class_counts=counts, **options)
-    return tinyvgg.build(cell.head, cell.classes, class_counts=counts, **options)
+    config = TrainingConfig(cell.head, cell.model, width=cell.features, device=cell.device)
+    return cases.build(config, cell.classes, counts, options)
 
 
 def why_unsuitable(cell: Cell) -> str:

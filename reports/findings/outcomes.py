@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reports.findings.findings import Findings
-from reports.findings.trained import accuracy, by_variant, epoch_passes
+from reports.findings.trained import by_variant, epoch_passes, reached
 from reports.stats.estimates import Interval
 from reports.stats.pareto import front
 
 COSTS = {
     "training": "training time in all",
-    "step": "training step of TinyVGG",
+    "step": "training step of the model",
 }
 """What accuracy can cost, and its name on an axis; test passes are left out of both."""
 
@@ -57,7 +57,7 @@ def outcomes(findings: Findings) -> tuple[Outcome, ...]:
     rows = []
     for row in findings.trained:
         each = tuple(
-            (float(taken.sum()), accuracy(seed.final.confusion))
+            (float(taken.sum()), reached(seed))
             for seed, taken in zip(
                 trainings[row.variant], epoch_passes(trainings[row.variant]), strict=True
             )

@@ -64,19 +64,29 @@ def epoch_passes(trainings: Sequence[Training]) -> list[np.ndarray]:
 
 def _trained(seeds: Sequence[Training]) -> Trained:
     finals = [t.final for t in seeds if t.final is not None]
-    tables = [final.confusion for final in finals]
+    tables = [final.confusion for final in finals if final.confusion is not None]
+    tested = [final.tested for final in finals]
     passes = epoch_passes(seeds)
     return Trained(
         variant=seeds[0].variant,
         head=seeds[0].head,
         seeds=len(seeds),
         epochs=max(len(t.epochs) for t in seeds),
-        accuracy=accuracy_over_seeds(tables),
-        top5=share_over_seeds([f.top5 for f in finals], [int(t.sum()) for t in tables]),
-        f1=f1_over_seeds(tables),
+        accuracy=share_over_seeds([reached(t) for t in seeds], tested),
+        top5=share_over_seeds([f.top5 for f in finals], tested),
+        # Without its table nothing is known of how the test words' scatter moves it.
+        f1=f1_over_seeds(tables) if tables else _with_scatter([f.f1 for f in finals], [0.0]),
         epoch_seconds=estimates.median(passes) if min(map(np.median, passes)) > SHORTEST else None,
         total_seconds=float(np.mean([taken.sum() for taken in passes])),
     )
+
+
+def reached(training: Training) -> float:
+    """The accuracy of a finished training: from its table of confusions, where it has one."""
+    if training.final is None:
+        return math.nan
+    table = training.final.confusion
+    return training.final.accuracy if table is None else accuracy(table)
 
 
 def accuracy(confusion: np.ndarray) -> float:

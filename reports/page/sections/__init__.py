@@ -31,6 +31,7 @@ from reports.page.sections import (
     races,
     roofline,
     training,
+    words,
     workloads,
 )
 from reports.page.sections.side_by_side import accuracy as accuracies
@@ -77,6 +78,7 @@ OF_A_RUN: tuple[Section[Findings], ...] = (
     clocks,
     modes,
     memory,
+    words,
     accuracy,
     training,
     model,
