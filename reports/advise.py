@@ -107,15 +107,16 @@ def check(old: Findings, new: Findings) -> list[Checked]:
     return found
 
 
-def _hardware(setting: Setting) -> tuple[str, str, str, int | None]:
+def _hardware(setting: Setting) -> tuple[str, str, str, int, int | None]:
     """What a law holds for; a GPU does not care how many threads the CPU has."""
     threads = setting.threads if setting.device == "cpu" else None
-    return setting.device, setting.dtype, setting.mode, threads
+    return setting.device, setting.dtype, setting.mode, setting.ranks, threads
 
 
 def _told(setting: Setting) -> str:
     mode = "" if setting.mode == "eager" else f", {workloads.MODES[setting.mode]}"
-    return f"{setting.device}, {setting.dtype}, {setting.threads} threads{mode}"
+    ranks = "" if setting.ranks == 1 else f", {setting.ranks} ranks"
+    return f"{setting.device}, {setting.dtype}, {setting.threads} threads{mode}{ranks}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -259,10 +259,12 @@ def _setting(cell: results.Cell) -> Setting:
 def usual_setting(cells: Iterable[Cell], scope: str) -> Setting | None:
     """The setting of `scope` that holds most cells, the first of equals; None without cells.
 
+    Heads are usually whole: of settings that differ in their ranks, those with the fewest count.
     Its state is that of most predictions.
     """
     cells = [cell for cell in cells if cell.scope == scope]
-    settings = [replace(_setting(cell), state="untrained") for cell in cells]
+    least = min((cell.ranks for cell in cells), default=1)
+    settings = [replace(_setting(cell), state="untrained") for cell in cells if cell.ranks == least]
     usual = max(dict.fromkeys(settings), key=settings.count, default=None)
     if usual is None:
         return None

@@ -89,7 +89,7 @@ def common_batch(ratios: Sequence[Ratio], usual: int) -> int | None:
 
 
 def _timed(findings: Findings) -> dict[tuple[object, ...], Cell]:
-    workload = attrgetter("features", "dtype", "labels", "state", "optimizer", "mode")
+    workload = attrgetter("features", "dtype", "labels", "state", "optimizer", "mode", "ranks")
     return {
         (c.head, c.phase, c.classes, c.batch, *workload(c)): c
         for c in findings.cells

@@ -64,14 +64,15 @@ def _page(
     def fill_in(part: Part[Shown]) -> str:
         beside = part.__name__.removeprefix(f"{templates.PACKAGE}.").split(".")[:-1]
         template = "/".join([*beside, f"{part.NAME}.html.j2"])
-        return templates.fill_in(template, {**common, **part.context(shown, looks)})
+        context = part.context(shown, looks)
+        return "" if context is None else templates.fill_in(template, {**common, **context})
 
     return templates.fill_in(
         "assets/layout.html.j2",
         {
             "title": title,
             "header": fill_in(header),
-            "sections": [(one.NAME, one.TITLE, fill_in(one)) for one in sections],
+            "sections": [(one.NAME, one.TITLE, text) for one in sections if (text := fill_in(one))],
             **templates.scripts(),
         },
     )

@@ -21,6 +21,7 @@ from reports.results.cell import (
 )
 from reports.results.folder import ResultsError, RunFolder, file_name, folder_of, latest
 from reports.results.journal import (
+    COLLECTIVES,
     MEMORY,
     METHODS,
     MODELS,
@@ -37,6 +38,7 @@ from reports.results.training import Epoch, Loss, Metrics, Training
 
 __all__ = [
     "CELL",
+    "COLLECTIVES",
     "MEMORY",
     "METHODS",
     "MODELS",

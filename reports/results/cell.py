@@ -131,7 +131,7 @@ class Cell(Record):
             value = getattr(self, one.name)
             if one.name in UNUSUAL and value != one.default:
                 said += f" {value}"
-        return said
+        return said + (f" {self.ranks} ranks" if self.ranks > 1 else "")
 
 
 CELL = tuple(one.name for one in fields(Cell))

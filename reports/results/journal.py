@@ -39,6 +39,9 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 PARTS = ("data", "forward", "head", "backward", "optimizer")
 """Of a training step."""
 
+COLLECTIVES = ("all_gather", "all_reduce", "reduce_scatter", "broadcast")
+"""What the ranks of a sharded head call together."""
+
 METHODS = ("exact", "greedy", "all")
 """A tree head's ways to a prediction."""
 
@@ -171,6 +174,8 @@ class Communication(Record):
         bytes: that each rank has to send in a call, as seen: see `heads.sharding.Communication`.
         counted_collectives: the same from the head's formulas.
         counted_bytes: likewise.
+        sent: of `bytes`, by the name of the collective, each of `COLLECTIVES`; None where only
+            their sum is known.
 
     Raises:
         ValueError: the one are not as many as the other.
@@ -182,6 +187,9 @@ class Communication(Record):
     bytes: int = field(metadata=checked(count))
     counted_collectives: int = field(metadata=checked(count))
     counted_bytes: int = field(metadata=checked(count))
+    sent: Mapping[str, float] | None = field(
+        default=None, metadata=checked(optional, numbers, COLLECTIVES, later=True)
+    )
 
     too_short = False
 

@@ -37,6 +37,7 @@ class Run:
             `journal.Time`; counts that are null are NaN.
         clocks: likewise, with those of `journal.Device`; empty but for a run on a GPU.
         memory: likewise, with those of `journal.Memory`.
+        communication: likewise, with those of `journal.Communication`.
         splits: likewise, with those of `journal.Split`.
         searches: likewise, with those of `journal.Search`.
         missing: cells without figures, or too short for the clock: the columns of `CELL`, pass,
@@ -53,6 +54,7 @@ class Run:
     times: pd.DataFrame
     clocks: pd.DataFrame
     memory: pd.DataFrame
+    communication: pd.DataFrame
     splits: pd.DataFrame
     searches: pd.DataFrame
     missing: pd.DataFrame
@@ -112,6 +114,7 @@ def load(folder: Path) -> Run:
         times=_measured(entries, "time"),
         clocks=_measured(entries, "device"),
         memory=_measured(entries, "memory"),
+        communication=_measured(entries, "communication"),
         splits=_measured(entries, "split"),
         searches=_measured(entries, "search"),
         missing=_table(

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,117 @@ def remembered(where: dict[str, Any], pass_index: int = 0) -> dict[str, Any]:
         "parameter_bytes": 4 * n * features,
         "gradient_bytes": 4 * features * (batch * path if sparse else n),
         "optimizer_bytes": 0,
+    }
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What ranks do, in seconds and bytes per second: the truth that a report has to find.
+
+    Attributes:
+        overhead: of a call, whatever it computes.
+        class_seconds: of each class of a rank, for a sample.
+        tree: whether latency grows with the bits of the number of ranks.
+        gathers: collectives that bring two numbers of each sample together.
+        sums: collectives that add up the input's gradient, in a training step.
+    """
+
+    overhead: float = 2e-4
+    class_seconds: float = 1e-9
+    latency: float = 0.0
+    bandwidth: float = math.inf
+    waiting: float = 0.0
+    tree: bool = False
+    gathers: int = 1
+    sums: int = 1
+
+    def sent(self, phase: str, batch: int, ranks: int) -> dict[str, float]:
+        """Bytes that a rank sends in a call, by collective."""
+        gathered = self.gathers * (ranks - 1) * 8.0 * batch
+        summed = self.sums * 2 * (ranks - 1) / ranks * 4.0 * batch * FEATURES
+        return {
+            "all_gather": gathered,
+            "all_reduce": summed if phase == "train" else 0.0,
+            "reduce_scatter": 0.0,
+            "broadcast": 0.0,
+        }
+
+    def collectives(self, phase: str) -> int:
+        """Of a call on several ranks."""
+        return self.gathers + (self.sums if phase == "train" else 0)
+
+    def local(self, phase: str, n: int, batch: int, ranks: int) -> float:
+        """Seconds that a rank computes."""
+        part = self.overhead + self.class_seconds * batch * n / ranks
+        return part if phase == "train" else part / 3
+
+    def told(self, phase: str, n: int, batch: int, ranks: int) -> float:
+        """Seconds of a call's collectives, waiting included."""
+        if ranks == 1:
+            return 0.0
+        rounds = math.log2(ranks) if self.tree else 1
+        return (
+            self.collectives(phase) * self.latency * rounds
+            + sum(self.sent(phase, batch, ranks).values()) / self.bandwidth
+            + self.waiting * self.local(phase, n, batch, ranks)
+        )
+
+    def seconds(self, phase: str, n: int, batch: int, ranks: int) -> float:
+        """Seconds of a call."""
+        return self.local(phase, n, batch, ranks) + self.told(phase, n, batch, ranks)
+
+
+def ranked(
+    cluster: Cluster,
+    ranks: Iterable[int] = (1, 2),
+    classes: Iterable[int] = CLASSES,
+    batches: Iterable[int] = BATCHES,
+    head: str = "softmax",
+    noise: float = 0.01,
+    passes: int = 3,
+    **others: Any,
+) -> list[dict[str, Any]]:
+    """Times, memory and communication of a head on several numbers of ranks."""
+    draw = np.random.default_rng(0)
+    lines = []
+    for index, phase, n, batch, count in product(
+        range(passes), ("train", "predict"), classes, batches, ranks
+    ):
+        where = cell(head, phase, n, batch, ranks=count, **others)
+        typical = cluster.seconds(phase, n, batch, count)
+        drift = 1 + noise * draw.standard_normal()
+        rounds = typical * drift * (1 + noise * draw.standard_normal(6))
+        line = timed(where, index, rounds)
+        lines.append(line | {"multiply_adds": line["multiply_adds"] // count})
+        if index == 0:
+            memory = remembered(where)
+            lines.append(memory | {"parameter_bytes": memory["parameter_bytes"] // count})
+        if count > 1:
+            lines.append(communicated(cluster, where, index, rounds))
+    return lines
+
+
+def communicated(
+    cluster: Cluster, where: dict[str, Any], pass_index: int, calls: Iterable[float]
+) -> dict[str, Any]:
+    """What is told in calls that take so long: 1 % noise of a pass, and of a call."""
+    phase, n, batch, count = (where[name] for name in ("phase", "classes", "batch", "ranks"))
+    share = cluster.told(phase, n, batch, count) / cluster.seconds(phase, n, batch, count)
+    draw = np.random.default_rng((n, batch, count, pass_index))
+    share *= 1 + 0.01 * draw.standard_normal()
+    sent = cluster.sent(phase, batch, count)
+    seen = {"collectives": cluster.collectives(phase), "bytes": int(sum(sent.values()))}
+    return {
+        "kind": "communication",
+        "status": "measured",
+        "cell": where,
+        "pass": pass_index,
+        "written": "2026-01-01T00:00:00.000+00:00",
+        "call_seconds": list(calls),
+        "told_seconds": [share * (1 + 0.01 * draw.standard_normal()) * one for one in calls],
+        **seen,
+        **{f"counted_{name}": number for name, number in seen.items()},
+        "sent": sent,
     }
 
 

@@ -30,6 +30,7 @@ from reports.page.sections import (
     phases,
     races,
     roofline,
+    scaling,
     training,
     words,
     workloads,
@@ -51,8 +52,10 @@ class Part(Protocol[Shown]):
     __name__: str
     NAME: str
 
-    def context(self, shown: Shown, looks: Looks, /) -> Mapping[str, Any]:
+    def context(self, shown: Shown, looks: Looks, /) -> Mapping[str, Any] | None:
         """What the template prints, beside what every section of the page may use.
+
+        None where there is nothing to show, and the page is to have no such section.
 
         Args:
             shown: what the page is about.
@@ -77,6 +80,7 @@ OF_A_RUN: tuple[Section[Findings], ...] = (
     phases,
     clocks,
     modes,
+    scaling,
     memory,
     words,
     accuracy,

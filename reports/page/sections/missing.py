@@ -14,7 +14,7 @@ NAME, TITLE = "missing", "What is missing"
 
 ALIKE = [
     *("kind", "status", "reason", "scope", "head", "options", "pipeline", "classes", "batch"),
-    *("dtype", "labels", "optimizer", "mode"),
+    *("dtype", "labels", "optimizer", "mode", "ranks"),
 ]
 """What the cells of one line share; phases and passes are joined."""
 
