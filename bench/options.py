@@ -17,6 +17,7 @@ import torch
 import heads
 from bench import peers
 from bench.cells import PIPELINES, SWEEPS, Sweep, called
+from bench.cluster.nodes import address
 from bench.machine.heap import HEAPS, Heap
 from bench.measure import labels
 from bench.measure.workload import why_unsuitable
@@ -280,6 +281,12 @@ def add_to(parser: pytest.Parser) -> None:
         help="that a session has: what does not fit is left out and named, what is left is spent "
         "where the fastest head is not known yet; 'none' for no limit (12 for the default sweep)",
     )
+    add(
+        "--cluster",
+        type=address,
+        metavar="ADDRESS",
+        help="measure on the machines of this Ray cluster (auto, HOST:PORT), or on local[:N] nodes",
+    )
     add("--results", metavar="DIR", default="results", help="where runs are kept (%(default)s/)")
     add("--resume", metavar="RUN", help="complete this run; 'latest' is the newest")
 
@@ -300,6 +307,9 @@ def plan(option: Callable[[str], Any]) -> Plan:
         if SWEEPS[sweep].trained:
             overrides.setdefault("trained", tuple(filter(_trainable, overrides["heads"])))
     folder, minutes = root(option("data")), option("minutes")
+    if option("cluster") is not None:
+        minutes = 0.0
+        check_alone(option)
     asked = replace(SWEEPS[sweep], **overrides)
     if asked.visits > MOST_VISITS:
         raise pytest.UsageError(
@@ -325,6 +335,20 @@ def plan(option: Callable[[str], Any]) -> Plan:
         heap=option("heap") or "default",
         minutes=(MINUTES.get(sweep) if minutes is None else minutes) or None,
     )
+
+
+def check_alone(option: Callable[[str], Any]) -> None:
+    """Hold a run on a cluster to what it can do.
+
+    Raises:
+        pytest.UsageError: an option is of a machine that works alone.
+    """
+    for name, why in (
+        ("minutes", "its machines share no clock; ask for fewer passes or classes"),
+        ("jobs", "each training has a machine to itself"),
+    ):
+        if (given := option(name)) not in (None, {"minutes": 0.0, "jobs": 1}[name]):
+            raise pytest.UsageError(f"--{name} {given:g} does not go with --cluster: {why}")
 
 
 def contradiction(plan: Plan, option: Callable[[str], Any]) -> str:
