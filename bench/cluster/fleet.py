@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from bench.cluster.jobs import Group, Job
@@ -34,21 +34,27 @@ class Fleet:
         whole: Mapping[Group, Sequence[Job]],
     ) -> None:
         self._weight, self._whole = weight, whole
-        self._waiting = list(jobs)
-        self._running: dict[str, Job] = {}
+        self._queues: dict[Group, deque[tuple[int, Job]]] = {}
+        for place, job in enumerate(jobs):
+            self._queues.setdefault(job.group, deque()).append((place, job))
+        self._seconds = {group: self._sum(queue) for group, queue in self._queues.items()}
+        self._running: dict[str, tuple[int, Job]] = {}
         self._tries: Counter[Job] = Counter()
-        left = {job.group for job in self._waiting}
-        self.homes = {group: home for group, home in homes.items() if group in left}
+        self.homes = {group: home for group, home in homes.items() if group in self._queues}
 
     @property
     def is_done(self) -> bool:
         """Whether nothing waits and nothing runs."""
-        return not (self._waiting or self._running)
+        return not (self._running or any(self._queues.values()))
 
     @property
     def running(self) -> Mapping[str, Job]:
         """Machine -> what it does."""
-        return self._running
+        return {machine: job for machine, (_, job) in self._running.items()}
+
+    def attempt(self, job: Job) -> int:
+        """For which time `job` runs, or ran last."""
+        return self._tries[job]
 
     def begin(self, machine: str, machines: Collection[str]) -> Job | None:
         """Give an idle machine its next job; None where there is none for it.
@@ -58,38 +64,28 @@ class Fleet:
             machines: all that there are, itself among them.
         """
         assert machine not in self._running, "a machine does one job at a time"
-        while homeless := self._homeless():
+        while homeless := [g for g, queue in self._queues.items() if queue and g not in self.homes]:
             load = {name: self._load(name) for name in machines}
             if load[machine] > min(load.values()):
                 break
-            self.homes[max(homeless, key=lambda group: homeless[group])] = machine
-        for job in self._waiting:
-            if self.homes.get(job.group) == machine:
-                self._waiting.remove(job)
-                self._running[machine] = job
-                self._tries[job] += 1
-                return job
-        return None
-
-    def attempt(self, job: Job) -> int:
-        """For which time `job` runs."""
-        return self._tries[job]
-
-    def _homeless(self) -> dict[Group, float]:
-        groups: dict[Group, float] = {}
-        for job in self._waiting:
-            if job.group not in self.homes:
-                groups[job.group] = groups.get(job.group, 0.0) + self._weight(job)
-        return groups
+            self.homes[max(homeless, key=lambda group: self._seconds[group])] = machine
+        own = [g for g, home in self.homes.items() if home == machine and self._queues[g]]
+        if not own:
+            return None
+        group = min(own, key=lambda group: self._queues[group][0][0])
+        place, job = self._queues[group].popleft()
+        self._running[machine] = place, job
+        self._tries[job] += 1
+        return job
 
     def _load(self, machine: str) -> float:
-        bound = [job for job in self._waiting if self.homes.get(job.group) == machine]
-        running = self._running.get(machine)
-        return sum(map(self._weight, [*bound, *([running] if running else [])]))
+        """Seconds of work that is bound to `machine`, what it does now included."""
+        return sum(self._seconds[group] for group, home in self.homes.items() if home == machine)
 
-    def done(self, machine: str) -> Job:
+    def done(self, machine: str) -> None:
         """What `machine` was doing has ended, well or not."""
-        return self._running.pop(machine)
+        _, job = self._running.pop(machine)
+        self._seconds[job.group] -= self._weight(job)
 
     def crashed(self, machine: str) -> tuple[Job, Sequence[Job]]:
         """The process that worked on `machine` has died; the machine itself goes on.
@@ -98,20 +94,24 @@ class Fleet:
             What it was doing, and what takes its place: the same again, its cells one by one where
             it has died of all together, or nothing where one alone is to blame.
         """
-        job = self._running.pop(machine)
+        place, job = self._running[machine]
         again = (job,) if self._tries[job] < TRIES else job.parts
-        self._waiting[:0] = again
+        self.done(machine)
+        self._queues[job.group].extendleft((place, one) for one in reversed(again))
+        self._seconds[job.group] += sum(map(self._weight, again))
         return job, again
 
     def lost(self, machine: str) -> None:
         """The machine is gone: what it had begun is for others, from its beginning."""
-        job = self._running.pop(machine, None)
-        if job is not None:
+        if machine in self._running:
+            place, job = self._running.pop(machine)
             self._tries[job] -= 1  # no fault of its own
-            self._waiting.insert(0, job)
-        unfinished = {one.group for one in self._waiting if self.homes.get(one.group) == machine}
-        for group in unfinished:
+            self._queues[job.group].appendleft((place, job))
+        for group in [g for g, home in self.homes.items() if home == machine and self._queues[g]]:
             del self.homes[group]
             if group in self._whole:
-                others = [one for one in self._waiting if one.group != group]
-                self._waiting = [*others, *self._whole[group]]
+                self._queues[group] = deque(enumerate(self._whole[group]))
+                self._seconds[group] = self._sum(self._queues[group])
+
+    def _sum(self, queue: Iterable[tuple[int, Job]]) -> float:
+        return sum(self._weight(job) for _, job in queue)

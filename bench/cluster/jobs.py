@@ -49,6 +49,10 @@ class Job:
         pass_index = self.task.pass_index
         return tuple(Job(self.kind, Block((cell,), pass_index)) for cell in self.task.cells)
 
+    def __hash__(self) -> int:
+        """Of its name, as settings of a training have no hash."""
+        return hash(str(self))
+
     def __str__(self) -> str:
         alone = isinstance(self.task, Block) and len(self.task.cells) == 1
         task = self.task.visits[0] if alone and isinstance(self.task, Block) else self.task

@@ -85,6 +85,7 @@ class Sweep:
         self._outcomes: dict[tuple[str, object], Outcome] = {}
         self._disturbed: dict[str, dict[str, Disturbance]] = defaultdict(dict)
         self._orders = 0
+        self._doing = ""
         self._bounds: Bounds
         self._fingerprint: str | None = None
 
@@ -148,8 +149,10 @@ class Sweep:
         for machine in self._met:
             if machine not in self._fleet.running:
                 self._give(machine)
-        doing = [f"{machine}: {job}" for machine, job in sorted(self._fleet.running.items())]
-        self._session.display.running("; ".join(doing))
+        doing = "; ".join(f"{name}: {job}" for name, job in sorted(self._fleet.running.items()))
+        if doing != self._doing:
+            self._doing = doing
+            self._session.display.running(doing)
         for ended in self._machines.wait():
             self._hear(ended)
 
@@ -167,14 +170,17 @@ class Sweep:
             list(self._machines.wait())
         for machine in [name for name in (*self._met, *self._meeting) if name not in there]:
             self._lose(machine)
-        plan = self._session.plan
-        machines = resume.mapping(self._session.run.read_facts().get("machines"))
         for machine in there:
             strange = machine not in self._met and machine not in self._meeting
             if strange and self._refused[machine] < TRIES:
-                self._meeting.add(machine)
-                whole = machine not in machines
-                self._machines.begin(machine, worker.look, plan.device, plan.threads, whole)
+                self._look_at(machine)
+
+    def _look_at(self, machine: str) -> None:
+        session = self._session
+        device, threads = session.plan.device, session.plan.threads
+        known = resume.mapping(session.run.read_facts().get("machines"))
+        self._meeting.add(machine)
+        self._machines.begin(machine, worker.look, device, threads, machine not in known)
 
     def _hear(self, ended: Ended) -> None:
         machine = ended.machine
@@ -309,7 +315,7 @@ class Sweep:
 
 def _units(job: Job) -> frozenset[tuple[str, object]]:
     """What a job settles: each of its visits, or all of it."""
-    each = job.task.visits if isinstance(job.task, Block) else [job.task]
+    each = job.task.visits if isinstance(job.task, Block) else [str(job)]
     return frozenset((job.kind, one) for one in each)
 
 

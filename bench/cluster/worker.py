@@ -224,9 +224,7 @@ class Worker:
         assert dataset is not None  # else there would be no such job
         # Stand-in images are drawn alike, but rounded as each processor does.
         if not dataset.stand_in and facts_of(dataset)["fingerprint"] != order.fingerprint:
-            raise ValueError(
-                f"other images in {self.plan.data} than the run began with"
-            )
+            raise ValueError(f"other images in {self.plan.data} than the run began with")
         self._session.dataset = dataset
 
     def _files(self) -> list[tuple[str, bytes]]:
