@@ -262,8 +262,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         foreseen = isinstance(error, ClusterError)
         said = str(error) if foreseen else "".join(traceback.format_exception(error))
         pytest.exit(terminal.printable(said), returncode=int(pytest.ExitCode.INTERNAL_ERROR))
+    stopwatch = pyfuncitem.funcargs.get("stopwatch")
     for params, timing in (one for outcome in outcomes for one in outcome.timings):
-        pyfuncitem.funcargs["stopwatch"].keep(params, timing)
+        assert isinstance(stopwatch, Stopwatch), "who times asks for it"
+        stopwatch.keep(params, timing)
     reasons = {result: [o.reason for o in outcomes if o.result == result] for result in RESULTS}
     if failed := reasons["failed"]:
         pytest.fail("\n".join(failed), pytrace=False)

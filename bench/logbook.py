@@ -193,7 +193,7 @@ class Logbook:
         now = now | {"machines": resume.mapping(now.get("machines")) | changed}
         machines = {name: dict(seen) for name, seen in looked.items()} | machines
         # One stands for all where a reader knows of one alone.
-        first = next(iter(machines.values()), {})
+        first: dict[str, Any] = next(iter(machines.values()), {})
         self._run.write_facts(first | facts | {"machines": machines, "sessions": [*earlier, now]})
 
     def part(self, disturbed: Mapping[str, Sequence[Disturbance]]) -> None:

@@ -182,7 +182,7 @@ def connected(where: Address, device: str) -> Iterator[Nodes]:
     try:
         try:
             ray.init(
-                address=where.ray or local.address,
+                address=where.ray if local is None else local.address,
                 log_to_driver=False,
                 logging_level="error",
                 configure_logging=False,

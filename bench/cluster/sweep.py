@@ -37,6 +37,9 @@ from reports.results.files import Reader, append_line, write_whole
 PATIENCE = 120
 """Looks at a cluster without a machine, half a second apart, before a run gives up."""
 
+LOOKS = 20
+"""At a machine whose processes die of it, before it is done without."""
+
 LINES: Mapping[str, Kind] = {
     "time": "time", "device": "device", "memory": "memory",
     "split": "split", "races": "search", "pipeline": "time",
@@ -172,7 +175,7 @@ class Sweep:
             self._lose(machine)
         for machine in there:
             strange = machine not in self._met and machine not in self._meeting
-            if strange and self._refused[machine] < TRIES:
+            if strange and self._refused[machine] < LOOKS:
                 self._look_at(machine)
 
     def _look_at(self, machine: str) -> None:
@@ -199,7 +202,7 @@ class Sweep:
         machine = ended.machine
         if ended.outcome is None:
             self._refused[machine] += 1
-            if self._refused[machine] == TRIES and not self._met:
+            if self._refused[machine] == LOOKS and not self._met:
                 raise ClusterError(f"{machine} cannot be used: {ended.reason}")
             return
         try:
@@ -208,7 +211,7 @@ class Sweep:
             if not self._fleet.running:
                 raise
             # One that came later must not end what the others do.
-            self._refused[machine] = TRIES
+            self._refused[machine] = LOOKS
             self._session.display.say(str(error), style="bold yellow")
             return
         self._met.append(machine)

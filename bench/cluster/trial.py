@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from tempfile import mkdtemp
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 SMALL = (
     *("--sweep", "quick", "--heads", "softmax,hierarchical", "--classes", "4,300"),
-    *("--batches", "4,8", "--model-classes", "4", "--train-images", "300", "--seeds", "2"),
+    *("--batches", "4,8", "--model-classes", "4", "--train-images", "300"),
     *("--threads", "1", "--benchmark-max-time", "0.02"),
 )
 STUDY = (
@@ -72,8 +72,9 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """The run's folder."""
-        return max((self._folder / "results").iterdir())
+        """The run's folder; none that is there until it has begun."""
+        results = self._folder / "results"
+        return max(results.iterdir(), default=results) if results.exists() else results
 
     @property
     def goes_on(self) -> bool:
@@ -154,7 +155,8 @@ def kills(folder: Path, times: int, pause: float, seed: int) -> bool:
         run = Run(folder, *SMALL, *NODES)
         while run.goes_on:
             time.sleep(draw.expovariate(1 / pause))
-            if times and (workers := run.workers()):
+            # Before the first line there is nothing to lose.
+            if times and lines(run.path / "journal.jsonl") and (workers := run.workers()):
                 draw.choice(workers).send_signal(signal.SIGKILL)
                 times -= 1
         run.end()
@@ -168,11 +170,10 @@ def driver(folder: Path, times: int, pause: float, seed: int) -> bool:
     alone = on_one(folder)
     run = Run(folder, *SMALL, *NODES)
     for _ in range(times):
-        before = len(lines(run.path / "journal.jsonl")) if (folder / "results").exists() else 0
-        for _ in waiting(run):
-            # The start takes its time, and there is nothing in it to lose.
-            if len(lines(run.path / "journal.jsonl")) > before:
-                break
+        before = len(lines(run.path / "journal.jsonl"))
+        # The start takes its time, and there is nothing in it to lose.
+        while run.goes_on and len(lines(run.path / "journal.jsonl")) <= before:
+            time.sleep(0.1)
         time.sleep(draw.expovariate(1 / pause))
         if not run.goes_on:
             break
@@ -181,13 +182,6 @@ def driver(folder: Path, times: int, pause: float, seed: int) -> bool:
         run = Run(folder, *NODES, "--resume", "latest")
     run.end()
     return compare(run.path, alone)
-
-
-def waiting(run: Run) -> Iterator[None]:
-    """Moments until a run has ended."""
-    while run.goes_on:
-        time.sleep(0.1)
-        yield
 
 
 def study(folder: Path, images: int) -> bool:

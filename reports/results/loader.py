@@ -136,7 +136,7 @@ def load(folder: Path) -> Run:
     variants = _ordered((t.variant for t in trainings), facts, "trained", "heads")
     return Run(
         folder=reader.folder,
-        facts=facts | _facts_of(facts, machine),
+        facts={**facts, **_facts_of(facts, machine)},
         times=_measured(entries, "time"),
         clocks=_measured(entries, "device"),
         memory=_measured(entries, "memory"),
