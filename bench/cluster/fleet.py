@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bench.cluster.jobs import Group, Job
 
@@ -15,8 +15,9 @@ times is suspected to be the reason."""
 class Fleet:
     """The jobs of a run and where each is.
 
-    A group is bound to the machine that begins it. A machine that has the least work before it is
-    given another group, the largest that is left, so that a slow machine is given fewer.
+    A group is bound to the machine that begins it. A machine that has none left is given the
+    largest that nobody has begun, so that all end at about the same time, and a slow machine is
+    given fewer.
 
     Args:
         jobs: what is to be done, in this order.
@@ -33,11 +34,13 @@ class Fleet:
         homes: Mapping[Group, str],
         whole: Mapping[Group, Sequence[Job]],
     ) -> None:
-        self._weight, self._whole = weight, whole
+        self._whole = whole
         self._queues: dict[Group, deque[tuple[int, Job]]] = {}
+        self._seconds: dict[Group, float] = {}
         for place, job in enumerate(jobs):
-            self._queues.setdefault(job.group, deque()).append((place, job))
-        self._seconds = {group: self._sum(queue) for group, queue in self._queues.items()}
+            group = job.group
+            self._queues.setdefault(group, deque()).append((place, job))
+            self._seconds[group] = self._seconds.get(group, 0.0) + weight(job)
         self._running: dict[str, tuple[int, Job]] = {}
         self._tries: Counter[Job] = Counter()
         self.homes = {group: home for group, home in homes.items() if group in self._queues}
@@ -56,36 +59,27 @@ class Fleet:
         """For which time `job` runs, or ran last."""
         return self._tries[job]
 
-    def begin(self, machine: str, machines: Collection[str]) -> Job | None:
-        """Give an idle machine its next job; None where there is none for it.
-
-        Args:
-            machine: that asks.
-            machines: all that there are, itself among them.
-        """
+    def begin(self, machine: str) -> Job | None:
+        """Give an idle machine its next job; None where there is none for it."""
         assert machine not in self._running, "a machine does one job at a time"
-        while homeless := [g for g, queue in self._queues.items() if queue and g not in self.homes]:
-            load = {name: self._load(name) for name in machines}
-            if load[machine] > min(load.values()):
-                break
-            self.homes[max(homeless, key=lambda group: self._seconds[group])] = machine
-        own = [g for g, home in self.homes.items() if home == machine and self._queues[g]]
-        if not own:
+        left = [group for group, queue in self._queues.items() if queue]
+        own = [group for group in left if self.homes.get(group) == machine]
+        homeless = [group for group in left if group not in self.homes]
+        if own:
+            group = min(own, key=lambda group: self._queues[group][0][0])
+        elif homeless:
+            group = max(homeless, key=lambda group: self._seconds[group])
+            self.homes[group] = machine
+        else:
             return None
-        group = min(own, key=lambda group: self._queues[group][0][0])
         place, job = self._queues[group].popleft()
         self._running[machine] = place, job
         self._tries[job] += 1
         return job
 
-    def _load(self, machine: str) -> float:
-        """Seconds of work that is bound to `machine`, what it does now included."""
-        return sum(self._seconds[group] for group, home in self.homes.items() if home == machine)
-
     def done(self, machine: str) -> None:
         """What `machine` was doing has ended, well or not."""
-        _, job = self._running.pop(machine)
-        self._seconds[job.group] -= self._weight(job)
+        del self._running[machine]
 
     def crashed(self, machine: str) -> tuple[Job, Sequence[Job]]:
         """The process that worked on `machine` has died; the machine itself goes on.
@@ -94,11 +88,9 @@ class Fleet:
             What it was doing, and what takes its place: the same again, its cells one by one where
             it has died of all together, or nothing where one alone is to blame.
         """
-        place, job = self._running[machine]
+        place, job = self._running.pop(machine)
         again = (job,) if self._tries[job] < TRIES else job.parts
-        self.done(machine)
         self._queues[job.group].extendleft((place, one) for one in reversed(again))
-        self._seconds[job.group] += sum(map(self._weight, again))
         return job, again
 
     def lost(self, machine: str) -> None:
@@ -111,7 +103,3 @@ class Fleet:
             del self.homes[group]
             if group in self._whole:
                 self._queues[group] = deque(enumerate(self._whole[group]))
-                self._seconds[group] = self._sum(self._queues[group])
-
-    def _sum(self, queue: Iterable[tuple[int, Job]]) -> float:
-        return sum(self._weight(job) for _, job in queue)

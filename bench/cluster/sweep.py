@@ -236,7 +236,7 @@ class Sweep:
         )
 
     def _give(self, machine: str) -> None:
-        if (job := self._fleet.begin(machine, self._met)) is None:
+        if (job := self._fleet.begin(machine)) is None:
             return
         session, dataset = self._session, self._session.dataset
         self._orders += 1

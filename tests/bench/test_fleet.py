@@ -40,7 +40,7 @@ def work(fleet, machines=MACHINES):
     while not fleet.is_done:
         for machine in machines:
             if machine not in fleet.running:
-                fleet.begin(machine, machines)
+                fleet.begin(machine)
         for machine, job in fleet.running.items():
             fleet.done(machine)
             done.append((machine, job))
@@ -60,12 +60,14 @@ def test_jobs_of_a_machine_keep_their_order():
     assert [order[job] for _, job in done] == sorted(order[job] for _, job in done)
 
 
-def test_work_is_shared_out_by_its_weight():
+def test_the_heaviest_group_is_begun_first_and_others_go_to_whoever_is_idle():
     heavy = lambda job: 100.0 if job.group == ("isolated", 8) else 1.0  # noqa: E731
-    done = work(fleet(GRID, weight=heavy), ("a", "b"))
-    at = {job.group: machine for machine, job in done}
-    (alone,) = {machine for group, machine in at.items() if group == ("isolated", 8)}
-    assert all(machine != alone for group, machine in at.items() if group != ("isolated", 8))
+    jobs = fleet(GRID, weight=heavy)
+    assert jobs.begin("a").group == ("isolated", 8)
+    while job := jobs.begin("b"):
+        assert job.group != ("isolated", 8)
+        jobs.done("b")
+    assert jobs.running.keys() == {"a"}
 
 
 def test_what_an_earlier_session_began_goes_on_where_it_was():
@@ -76,24 +78,24 @@ def test_what_an_earlier_session_began_goes_on_where_it_was():
 def test_a_job_whose_process_dies_is_tried_again_then_cell_by_cell_then_given_up():
     jobs = fleet([block(1)])
     for _ in range(TRIES - 1):
-        job = jobs.begin("a", MACHINES)
+        job = jobs.begin("a")
         assert jobs.crashed("a") == (job, (job,))
-    jobs.begin("a", MACHINES)
+    jobs.begin("a")
     _, parts = jobs.crashed("a")
     assert [part.task.visits for part in parts] == [[visit] for visit in job.task.visits]
     for _ in range(TRIES):
-        jobs.begin("a", MACHINES)
+        jobs.begin("a")
         _, again = jobs.crashed("a")
     assert again == ()
-    assert jobs.begin("a", MACHINES) == parts[1]
+    assert jobs.begin("a") == parts[1]
 
 
 def test_a_lost_machine_takes_its_unfinished_groups_with_it_and_no_finished_one():
     jobs = fleet([block(1, 0), block(1, 1), block(2, 0)])
-    first, other = jobs.begin("a", "ab"), jobs.begin("b", "ab")
+    first, other = jobs.begin("a"), jobs.begin("b")
     jobs.done("a")
     jobs.done("b")
-    jobs.begin("a", "ab")
+    jobs.begin("a")
     jobs.lost("a")
     done = [job for _, job in work(jobs, ("b",))]
     assert first in done  # measured by the lost machine, and now again
@@ -103,7 +105,7 @@ def test_a_lost_machine_takes_its_unfinished_groups_with_it_and_no_finished_one(
 
 def test_a_lost_machine_s_finished_trainings_are_not_repeated():
     jobs = Fleet(SEEDS[:2], lambda job: 1.0, {}, WHOLE)
-    first = jobs.begin("a", "ab")
+    first = jobs.begin("a")
     jobs.done("a")
     jobs.lost("a")
     assert [job for _, job in work(jobs, ("b",))] == [SEEDS[1]]
@@ -128,7 +130,7 @@ def test_whatever_happens_every_cell_is_measured_in_the_end_and_stands_once(even
         idle = [machine for machine in alive if machine not in jobs.running]
         busy = list(jobs.running)
         if event == "begin" and idle:
-            jobs.begin(random.choice(idle), alive)
+            jobs.begin(random.choice(idle))
         elif event == "done" and busy:
             end(random.choice(busy))
         elif event == "crash" and busy:
@@ -144,7 +146,7 @@ def test_whatever_happens_every_cell_is_measured_in_the_end_and_stands_once(even
     while not jobs.is_done:
         for machine in alive:
             if machine not in jobs.running:
-                jobs.begin(machine, alive)
+                jobs.begin(machine)
         for machine in jobs.running:
             end(machine)
     wanted = {visit for job in GRID for visit in job.task.visits}
