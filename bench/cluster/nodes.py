@@ -22,6 +22,9 @@ UNIT = "headbench_node"
 """Ray's resource of which a machine that may measure has one, and a task takes that one."""
 
 MOST_LOCAL = 64
+STARTS = 3
+"""Of local nodes: on a busy machine the half minute that Ray waits for each may be too short."""
+
 SECONDS_BETWEEN = 0.5
 """Looks at the cluster while nothing happens."""
 
@@ -206,16 +209,28 @@ def connected(where: Address, device: str) -> Iterator[Nodes]:
 
 
 def _start(count: int) -> Any:
-    """So many nodes of Ray on this machine; they end with this process, however it ends."""
+    """So many nodes of Ray on this machine; they end with this process, however it ends.
+
+    Raises:
+        ClusterError: they do not start.
+    """
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster()
-    for number in range(1, count + 1):
-        cluster.add_node(
-            num_cpus=os.cpu_count() or 1,
-            resources={UNIT: 1},
-            node_name=f"local-{number}",
-            include_dashboard=False,
-            include_log_monitor=False,
-        )
-    return cluster
+    why = ""
+    for _ in range(STARTS):
+        cluster = Cluster()
+        try:
+            for number in range(1, count + 1):
+                cluster.add_node(
+                    num_cpus=os.cpu_count() or 1,
+                    resources={UNIT: 1},
+                    node_name=f"local-{number}",
+                    include_dashboard=False,
+                    include_log_monitor=False,
+                )
+        except Exception as error:  # which is all that Ray makes of a node that is slow to start
+            why = _first(str(error))
+            cluster.shutdown()
+        else:
+            return cluster
+    raise ClusterError(f"{count} nodes of Ray do not start here ({why}): ask for fewer, or later")
