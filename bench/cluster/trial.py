@@ -140,34 +140,38 @@ def compare(run: Path, alone: Counter[tuple[str, str, int]]) -> bool:
     return found == alone and not doubled
 
 
-def on_one(folder: Path, *options: str) -> Counter[tuple[str, str, int]]:
-    """What a run without a cluster measures."""
-    run = Run(folder, *SMALL, "--minutes", "none", *options)
+def on_one(folder: Path) -> Path:
+    """A run without a cluster."""
+    run = Run(folder, *SMALL, "--minutes", "none")
     run.end()
-    return measured(run.path)
+    return run.path
 
 
-def kills(folder: Path, times: int, pause: float, seed: int) -> bool:
-    """Kill a worker at so many random moments, in as many runs as that takes."""
+def kills(folder: Path, against: Path | None, times: int, pause: float, seed: int) -> bool:
+    """Kill a worker at so many random moments, in as many runs as that takes.
+
+    Each comes some time after a line has been written since the one before: processes that are
+    killed as they start, again and again, would show how patient the run is and nothing else.
+    """
     draw, well = random.Random(seed), True
-    alone = on_one(folder)
+    alone = measured(against or on_one(folder))
     while times:
-        run = Run(folder, *SMALL, *NODES)
+        run, before = Run(folder, *SMALL, *NODES), 0
         while run.goes_on:
             time.sleep(draw.expovariate(1 / pause))
-            # Before the first line there is nothing to lose.
-            if times and lines(run.path / "journal.jsonl") and (workers := run.workers()):
+            there = len(lines(run.path / "journal.jsonl"))
+            if times and there > before and (workers := run.workers()):
                 draw.choice(workers).send_signal(signal.SIGKILL)
-                times -= 1
+                times, before = times - 1, there
         run.end()
         well &= compare(run.path, alone)
     return well
 
 
-def driver(folder: Path, times: int, pause: float, seed: int) -> bool:
+def driver(folder: Path, against: Path | None, times: int, pause: float, seed: int) -> bool:
     """Kill the process that hands out the work at so many random moments, and resume the run."""
     draw = random.Random(seed)
-    alone = on_one(folder)
+    alone = measured(against or on_one(folder))
     run = Run(folder, *SMALL, *NODES)
     for _ in range(times):
         before = len(lines(run.path / "journal.jsonl"))
@@ -215,6 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pause", type=number(0.01, 600), default=2.0, help="mean seconds (2)")
     parser.add_argument("--images", type=whole(100, 50_000), default=4_000, help="of a training")
     parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="of the moments (0)")
+    parser.add_argument("--against", type=Path, help="an earlier trial's run on one machine")
     parser.add_argument("--folder", type=Path, help="to work in (a new one in the system's)")
     asked = parser.parse_args(arguments)
     folder = asked.folder or Path(mkdtemp(prefix="headbench-trial-"))
@@ -222,9 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"working in {folder}", flush=True)
     match asked.what:
         case "kills":
-            well = kills(folder, asked.times or 20, asked.pause, asked.seed)
+            well = kills(folder, asked.against, asked.times or 20, asked.pause, asked.seed)
         case "driver":
-            well = driver(folder, asked.times or 3, asked.pause, asked.seed)
+            well = driver(folder, asked.against, asked.times or 3, asked.pause, asked.seed)
         case _:
             well = study(folder, asked.images)
     return 0 if well else 1
