@@ -16,6 +16,7 @@ import torch
 import heads
 from bench import peers
 from bench.cells import PIPELINES, SWEEPS, Sweep, called, rate
+from bench.cluster.nodes import address
 from bench.machine.heap import HEAPS, Heap
 from bench.measure import labels
 from bench.measure.workload import why_unsuitable
@@ -310,6 +311,12 @@ def add_to(parser: pytest.Parser) -> None:
         help="that a session has: what does not fit is left out and named, what is left is spent "
         "where the fastest head is not known yet; 'none' for no limit (12 for the default sweep)",
     )
+    add(
+        "--cluster",
+        type=address,
+        metavar="ADDRESS",
+        help="measure on the machines of this Ray cluster (auto, HOST:PORT), or on local[:N] nodes",
+    )
     add("--results", metavar="DIR", default="results", help="where runs are kept (%(default)s/)")
     add("--resume", metavar="RUN", help="complete this run; 'latest' is the newest")
 
@@ -342,6 +349,9 @@ def plan(option: Callable[[str], Any]) -> Plan:
     _check_model(model, overrides)
     folder = root(option("data"), os.environ if model == "tinyvgg" else {})
     minutes = option("minutes")
+    if option("cluster") is not None:
+        minutes = 0.0
+        check_alone(option)
     asked = replace(SWEEPS[sweep], **overrides)
     if asked.visits > MOST_VISITS:
         raise pytest.UsageError(
@@ -382,6 +392,20 @@ def _check_model(model: str, given: Mapping[str, Any]) -> None:
             cases.config(model, name)
         except ValueError as error:
             raise pytest.UsageError(f"argument --train: {error}") from None
+
+
+def check_alone(option: Callable[[str], Any]) -> None:
+    """Hold a run on a cluster to what it can do.
+
+    Raises:
+        pytest.UsageError: an option is of a machine that works alone.
+    """
+    for name, why in (
+        ("minutes", "its machines share no clock; ask for fewer passes or classes"),
+        ("jobs", "each training has a machine to itself"),
+    ):
+        if (given := option(name)) not in (None, {"minutes": 0.0, "jobs": 1}[name]):
+            raise pytest.UsageError(f"--{name} {given:g} does not go with --cluster: {why}")
 
 
 def contradiction(plan: Plan, option: Callable[[str], Any]) -> str:

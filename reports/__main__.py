@@ -27,6 +27,7 @@ from reports.page.stills import beside as still_beside
 from reports.page.stills import stills
 from reports.results import ResultsError, load, locate
 from reports.results.files import write_whole
+from reports.results.folder import AT, split_machine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,8 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             if asked.export:
                 _export(folder, asked.output, asked.export, asked.clock)
-            else:
-                runs.append(_report(folder, asked.output, asked.figure, asked.clock))
+                continue
+            first = _report(folder, asked.output, asked.figure, asked.clock)
+            runs.append(first)
+            # Of a cluster's run every machine has a page of its own.
+            others = () if split_machine(folder)[1] else first.run.machines[1:]
+            for machine in others:
+                part = folder.with_name(f"{folder.name}{AT}{machine}")
+                _report(part, asked.output, asked.figure, asked.clock)
         except (ResultsError, OSError) as error:
             terminal.error(error)
             status = 2

@@ -19,7 +19,7 @@ from bench.measure.timing import Call, Timed
 from bench.measure.workload import Workload, build_module
 from heads import Phase
 from heads.sharding import Communication, Sharded, shardable
-from models.tinyvgg import Classifier
+from models.classifier import Classifier
 from reports.results import Cell
 from reports.results.cell import State
 

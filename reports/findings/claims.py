@@ -144,7 +144,11 @@ def _epochs(findings: Findings) -> Verdict:
     Two looks: the epochs themselves, trained one head after the other, and single training steps of
     the same network, measured interleaved, which a drifting machine does not favour either way.
     """
-    softmax, gumbel = _variant(findings, "softmax"), _variant(findings, "gumbel")
+    machine = findings.run.machine
+    softmax, gumbel = (
+        [seed for seed in _variant(findings, head) if seed.machine == machine]
+        for head in ("softmax", "gumbel")
+    )
     looks: list[tuple[str, Interval]] = []
     measured = NOTHING
     if _epoch_seconds(softmax) and _epoch_seconds(gumbel):

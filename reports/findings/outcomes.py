@@ -26,7 +26,7 @@ class Outcome:
 
     Attributes:
         accuracy: over seeds, with its 95 % interval.
-        each_seed: (seconds of training in all, accuracy) of every seed.
+        each_seed: (seconds of training in all, accuracy) of every seed trained on this machine.
         costs: key of `COSTS` -> seconds, as far as measured. That of the training is its mean over
             seeds, between the shortest and the longest; that of a step a 95 % interval.
         front: the costs on whose front it is.
@@ -45,6 +45,7 @@ class Outcome:
 def outcomes(findings: Findings) -> tuple[Outcome, ...]:
     """One entry per variant that finished a training."""
     trainings = by_variant(findings.run.trainings)
+    timed = by_variant(findings.run.timed)
     batches = {
         variant: batch
         for variant, seeds in trainings.items()
@@ -58,13 +59,14 @@ def outcomes(findings: Findings) -> tuple[Outcome, ...]:
     for row in findings.trained:
         each = tuple(
             (float(taken.sum()), reached(seed))
-            for seed, taken in zip(
-                trainings[row.variant], epoch_passes(trainings[row.variant]), strict=True
-            )
+            for seeds in (timed.get(row.variant, []),)
+            for seed, taken in zip(seeds, epoch_passes(seeds), strict=True)
             if seed.final is not None
         )
         taken_in_all = [seconds for seconds, _ in each]
-        costs = {"training": Interval(min(taken_in_all), row.total_seconds, max(taken_in_all))}
+        costs = {}
+        if row.total_seconds is not None:
+            costs["training"] = Interval(min(taken_in_all), row.total_seconds, max(taken_in_all))
         step = steps.get(batches.get(row.variant, 0), {}).get(row.head)
         if step is not None:
             costs["step"] = step

@@ -163,6 +163,7 @@ class Training(Record):
         final: the metrics after the last epoch; None where it has not ended well.
         greedy_misses: then, for a head that searches a tree, how many test images a greedy descent
             answers otherwise than the exact search; else, and in old records, None.
+        machine: of a run on a cluster, which of its machines trained it; else empty.
     """
 
     head: str = field(metadata=checked(name))
@@ -182,6 +183,7 @@ class Training(Record):
     stopped_early: bool = field(default=False, metadata=checked(flag))
     final: Metrics | None = field(default=None, metadata=checked(optional, one, Metrics))
     greedy_misses: int | None = field(default=None, metadata=checked(optional, count, later=True))
+    machine: str = field(default="", metadata=checked(fields.machine_name, 0, later=True))
 
     def dump(self) -> dict[str, Any]:
         """The record as JSON has it."""
