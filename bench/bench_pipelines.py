@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
@@ -34,8 +35,8 @@ IMAGES = 8_192
 """To draw batches from when a step is taken apart: more bytes than caches hold."""
 
 
-@pytest.fixture(scope="module")
-def built(session: Session) -> Iterator[Any]:
+@contextmanager
+def builder(session: Session) -> Iterator[Callable[[str], Step | Team]]:
     """Builds each pipeline once, since the published one first makes pictures of all images."""
     plan, teams = session.plan, list[Team]()
     config = variants.config(PIPELINE_HEAD, device=plan.device, threads=plan.threads)
@@ -48,9 +49,18 @@ def built(session: Session) -> Iterator[Any]:
         teams.append(Team(name.removesuffix(per_core.SUFFIX), config))
         return teams[-1]
 
-    yield build
-    for team in teams:
-        team.close()
+    try:
+        yield build
+    finally:
+        for team in teams:
+            team.close()
+
+
+@pytest.fixture(scope="module")
+def built(session: Session) -> Iterator[Callable[[str], Step | Team]]:
+    """What builds pipelines."""
+    with builder(session) as build:
+        yield build
 
 
 @for_each("visit", lambda todo: todo.left("pipeline"))
