@@ -26,6 +26,12 @@ def tiny() -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def few(tiny: Dataset) -> Dataset:
+    """Four batches of 32 an epoch, the last of them half full, and 20 test images."""
+    return tiny.subset(112, 20, seed=0)
+
+
+@pytest.fixture(scope="session")
 def documented_record() -> Mapping[str, Any]:
     """The example of a training record in the documentation of the results folder."""
     text = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
