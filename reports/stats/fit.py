@@ -59,6 +59,9 @@ DRAWS: Final = 400
 ZOOMS: Final = 9
 """Each zoom finds an overhead five times as exactly."""
 
+TRIED: Final = np.linspace(-1, 1, 21)
+"""Overheads that a zoom looks at, in parts of its reach."""
+
 
 def typical(rounds: Sequence[Array]) -> Array:
     """Tukey's biweight mean of each point's logarithms, (N,).
@@ -293,10 +296,10 @@ class Fits:
         reach = np.full(ys.shape[0], 3 * SPACING)
         c = np.full(ys.shape[0], max(self.c[block], g[0] - 3))
         for _ in range(ZOOMS):
-            tried = c[:, None] + reach[:, None] * np.linspace(-1, 1, 21)
+            tried = c[:, None] + reach[:, None] * TRIED
             missed = ys[:, None] - np.logaddexp(p * tried[:, :, None], p * g) / p
-            nearest = missed.var(axis=2).argmin(axis=1)[:, None]
-            c, reach = np.take_along_axis(tried, nearest, axis=1)[:, 0], reach / 5
+            nearest = missed.var(axis=2).argmin(axis=1)
+            c, reach = tried[np.arange(nearest.size), nearest], reach / 5
         scale = np.exp((ys - np.logaddexp(p * c[:, None], p * g) / p).mean(axis=1))
         return [
             Curve(shape.model, s * math.exp(log_c), s, largest, p, shape)
