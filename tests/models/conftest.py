@@ -5,13 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
 
 from models import data
 from models.data import Dataset
-
-settings.register_profile("any-machine", deadline=None)
-settings.load_profile("any-machine")
 
 
 @pytest.fixture(autouse=True)

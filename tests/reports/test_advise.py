@@ -17,11 +17,6 @@ GIB = 2**30
 
 
 @pytest.fixture(scope="module")
-def known(findings):
-    return adviser(findings)
-
-
-@pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A run of two heads, for what is not about the others."""
     path = tmp_path_factory.mktemp("small") / "20260101-000000-small"

@@ -57,11 +57,6 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     return find(load(write_run(folder, [*journal(), *wider((64, 512))])))
 
 
-@pytest.fixture(scope="module")
-def known(findings: Findings) -> Adviser:
-    return adviser(findings)
-
-
 def fill_in(opened: Any, asked: Question) -> Any:
     memory = "" if asked.memory is None else asked.memory / MIB
     return opened.execute_script(FILL_IN, asdict(asked) | {"memory": memory, "unit": str(MIB)})
