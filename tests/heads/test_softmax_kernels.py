@@ -14,10 +14,11 @@ import heads
 from heads import softmax_torch
 from heads.softmax_chunked import chunked_log_prob
 from heads.softmax_torch import Perturbation
-from tests.heads.test_paths import DEVICE, NAMES
+from tests.heads.test_paths import DEVICE, INTERPRETED, NAMES
 
 back_ends = pytest.mark.parametrize("name", NAMES)
 needs_numba = pytest.mark.skipif("numba" not in NAMES, reason="needs the optional extra 'fast'")
+ROWS = 20 if INTERPRETED else 40
 
 
 def back_end(name: str) -> ModuleType:
@@ -82,11 +83,11 @@ def test_slices_make_up_the_softmax(name: str, tau: float | None, slices: tuple[
 def test_noise_is_gumbels_and_all_of_it_is_new(name: str) -> None:
     """In `torch`, it is `exponential_` that is tested so."""
     noise = noise_at(1.0, device=device_of(name))
-    sample = drawn(name, 40, 256, noise)
+    sample = drawn(name, ROWS, 256, noise)
     assert stats.kstest(sample.flatten().numpy(), "gumbel_r").pvalue > 0.01
     assert sample.unique().numel() > 0.99 * sample.numel()
-    assert torch.equal(drawn(name, 40, 128, noise, 128), sample[:, 128:])
-    other = drawn(name, 40, 256, noise_at(1.0, seed=6, device=device_of(name)))
+    assert torch.equal(drawn(name, ROWS, 128, noise, 128), sample[:, 128:])
+    other = drawn(name, ROWS, 256, noise_at(1.0, seed=6, device=device_of(name)))
     for one, another in (
         (sample, other),
         (sample[:, :-1], sample[:, 1:]),
