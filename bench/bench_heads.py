@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 
 from bench import blocks
 from bench.cells import Block, Visit
 from bench.items import for_each
+from bench.machine.clock import timer_of
 from bench.measure import device, l2, memory, tracing
 from bench.measure.stopwatch import Stopwatch
 from bench.session import Session
@@ -40,6 +41,18 @@ def test_memory(session: Session, visit: Visit) -> None:
     with session.entry("memory", visit) as figures:
         workload = session.subjects.module_of(visit.cell)
         figures |= memory.measure(workload, visit.cell.phase)._asdict()
+
+
+@for_each("visit", lambda todo: todo.left("communication"))
+def test_communication(session: Session, visit: Visit) -> None:
+    """What the ranks of one cell tell each other."""
+    with session.entry("communication", visit) as figures:
+        from bench.measure import communication, sharded  # slow to import, and seldom wanted
+
+        workload, phase = session.subjects.module_of(visit.cell), visit.cell.phase
+        assert isinstance(workload, sharded.Leader)
+        told = communication.measure(workload, phase, timer_of(visit.cell.device))
+        figures |= {one.name: getattr(told, one.name) for one in fields(told)}
 
 
 @for_each("cell", lambda todo: todo.traces_left())

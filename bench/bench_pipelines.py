@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
@@ -20,7 +21,7 @@ from bench.measure.timing import Timed, Timing, play
 from bench.session import Session
 from models import pipelines, variants
 from models.costs import flops_per_image, time_split
-from models.data import Split
+from models.data import Dataset, Split
 from models.pipelines import Step
 from models.tinyvgg import IMAGE_SIZE
 
@@ -34,23 +35,32 @@ IMAGES = 8_192
 """To draw batches from when a step is taken apart: more bytes than caches hold."""
 
 
-@pytest.fixture(scope="module")
-def built(session: Session) -> Iterator[Any]:
+@contextmanager
+def builder(session: Session) -> Iterator[Callable[[str], Step | Team]]:
     """Builds each pipeline once, since the published one first makes pictures of all images."""
     plan, teams = session.plan, list[Team]()
     config = variants.config(PIPELINE_HEAD, device=plan.device, threads=plan.threads)
 
     @cache
     def build(name: str) -> Step | Team:
-        assert session.dataset is not None  # else there would be no such item
+        assert isinstance(session.dataset, Dataset)  # else there would be no such item
         if not name.endswith(per_core.SUFFIX):
             return pipelines.build(name, session.dataset, config)
         teams.append(Team(name.removesuffix(per_core.SUFFIX), config))
         return teams[-1]
 
-    yield build
-    for team in teams:
-        team.close()
+    try:
+        yield build
+    finally:
+        for team in teams:
+            team.close()
+
+
+@pytest.fixture(scope="module")
+def built(session: Session) -> Iterator[Callable[[str], Step | Team]]:
+    """What builds pipelines."""
+    with builder(session) as build:
+        yield build
 
 
 @for_each("visit", lambda todo: todo.left("pipeline"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -18,14 +18,11 @@ from models.records import begun
 from models.training import CheckpointError
 
 
-@pytest.fixture(scope="module")
-def trainings(session: Session, request: pytest.FixtureRequest) -> Iterator[Trainings]:
+def carrying_out(session: Session, configs: Sequence[TrainingConfig]) -> closing[Trainings]:
     """Carries out all trainings that were asked for, from when the first one is."""
     assert session.dataset is not None  # else there would be no such item
     plan, dataset = session.plan, session.dataset
-    tasks = map(task_of, request.session.items)
-    configs = [task for task in tasks if isinstance(task, TrainingConfig)]
-    with closing(
+    return closing(
         Trainings(
             session.run,
             session.display,
@@ -35,7 +32,15 @@ def trainings(session: Session, request: pytest.FixtureRequest) -> Iterator[Trai
             partial(prepare, plan, dataset.reason if dataset.stand_in else ""),
             plan.training_weight,
         )
-    ) as trainings:
+    )
+
+
+@pytest.fixture(scope="module")
+def trainings(session: Session, request: pytest.FixtureRequest) -> Iterator[Trainings]:
+    """What carries out the trainings."""
+    tasks = map(task_of, request.session.items)
+    configs = [task for task in tasks if isinstance(task, TrainingConfig)]
+    with carrying_out(session, configs) as trainings:
         yield trainings
 
 

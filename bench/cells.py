@@ -14,6 +14,8 @@ from bench import peers
 from bench.measure import labels, per_core
 from heads.options import parse, spell
 from models import pipelines, variants
+from models.cases import CASES
+from models.text import VOCABULARY
 from models.tinyvgg import TinyVGG
 from reports.results import MODES, PHASES, WHOLE, Cell, Mode, Phase
 from reports.results.cell import STATES, State
@@ -38,12 +40,19 @@ AXES: Mapping[str, tuple[str, tuple[Phase, ...]]] = {
     "dtypes": ("dtype", ("train", "predict")),
     "optimizers": ("optimizer", ("step", "train")),
     "modes": ("mode", WHOLE),
+    "ranks": ("ranks", WHOLE),
 }
 """Axes beside heads, classes and batches, each a field of `Sweep`: the cell's field that takes its
 values, and the phases in which values other than the first are measured."""
 
+UNDIVIDED = {"mode": "eager", "ranks": 1}
+"""What phases that are parts of a call are measured with, whatever the rest of the sweep is."""
+
 USUAL_BATCH, FEW = 128, 4
 """Where they are measured: at this batch size, if the sweep has it, and at so many class counts."""
+
+MOST_RATE = 1_000
+"""Of a learning rate; whoever needs more has mistyped."""
 
 LONGEST_CALL = 200
 """Characters of a head with its options."""
@@ -71,6 +80,29 @@ def _labels(record: Mapping[str, Any], field: str) -> str:
         return labels.parse(text(record, field))
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
+
+
+def rate(given: str) -> tuple[str, float]:
+    """A variant and its learning rate, from `variant=rate`.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    variant, _, number = given.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if not (variant and 0 < value < MOST_RATE):
+        raise ValueError(
+            f"expected VARIANT=RATE, a learning rate between 0 and {MOST_RATE}, got {given[:40]!r}"
+        )
+    return variant, value
+
+
+def _rate(record: Mapping[str, Any], field: str) -> str:
+    rate(given := text(record, field))
+    return given
 
 
 @dataclass(frozen=True)
@@ -134,11 +166,12 @@ class Sweep(Record):
         dtypes: of the cells.
         optimizers: likewise.
         modes: how calls are made.
+        ranks: processes that share a head's classes.
         product: measure every combination of all axes instead.
         phases: of the isolated cells.
         trained: variants that are trained; a head's name is one.
         epochs: passes over the training images.
-        train_images: images per training, or None for all of them.
+        train_images: images (or words of a text) per training, or None for all of them.
         seeds: trainings of each variant, each from a seed of its own.
         channels: width of TinyVGG's convolutions in training, or None for the variant's own.
         patience: epochs without a new lowest training loss that end a training, or None.
@@ -146,6 +179,11 @@ class Sweep(Record):
         split_steps: training steps per pass that are taken apart, in-model at the smallest batch
             size; 0 for none.
         a_a: the head that is measured as two.
+        model: what heads sit on, in-model and in training.
+        vocabulary: of a text, classes at most, or None for as many as usual.
+        width: of a language model's layers, or None for the usual one.
+        rates: learning rates in the place of the variants' own, each as `variant=rate`.
+        train_batch: images, or windows of a text, of a training step; None for the variant's own.
     """
 
     heads: tuple[str, ...] = field(metadata=checked(each, name, 1, LONGEST_CALL))
@@ -173,12 +211,18 @@ class Sweep(Record):
     modes: tuple[Mode, ...] = field(
         default=("eager",), metadata=checked(each, choice, MODES, later=True)
     )
+    ranks: tuple[int, ...] = field(default=(1,), metadata=checked(each, count, 1, later=True))
     product: bool = field(default=False, metadata=checked(flag, later=True))
     phases: tuple[Phase, ...] = field(
         default=PHASES, metadata=checked(each, choice, PHASES, later=True)
     )
     heavy_passes: int = field(default=HEAVY_PASSES, metadata=checked(count, 1, later=True))
     a_a: str = field(default="softmax", metadata=checked(name, 1, LONGEST_CALL, later=True))
+    model: str = field(default="tinyvgg", metadata=checked(choice, tuple(CASES), later=True))
+    vocabulary: int | None = field(default=None, metadata=checked(optional, count, 3, later=True))
+    width: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
+    rates: tuple[str, ...] = field(default=(), metadata=checked(each, _rate, later=True))
+    train_batch: int | None = field(default=None, metadata=checked(optional, count, 1, later=True))
 
     @property
     def visits(self) -> int:
@@ -188,7 +232,7 @@ class Sweep(Record):
         isolated = len(self.phases) * len(self.classes) * len(self.batches) * combinations
         in_model = len(self.model_classes) * len(self.batches) * combinations
         if not self.product:
-            isolated += FEW * len(self.phases) * sum(values)
+            isolated += 2 * FEW * len(self.phases) * sum(values)
         cells = (len(self.heads) + 1) * (isolated + in_model) + len(self.pipelines)
         return (2 * self.passes + 2) * cells + self.seeds * len(self.trained)
 
@@ -264,6 +308,38 @@ SWEEPS: dict[str, Sweep] = {
         pipelines=PIPELINES,
         split_steps=20,
     ),
+    # Pairs of as many classes in all, and of as many on each rank.
+    "scaling": Sweep(
+        heads=("softmax", "softmax-chunked", "hierarchical", "gumbel"),
+        classes=(2**22, 2**23, 2**24, 2**25),
+        batches=(512, 4_096),
+        features=(128, 1_024),
+        dtypes=("float32", "bfloat16"),
+        ranks=(1, 2, 4, 8),
+        product=True,
+        phases=("train",),
+        model_classes=(),
+        passes=2,
+        trained=(),
+    ),
+    "words": Sweep(
+        heads=(
+            *("softmax", "softmax-chunked", "gumbel", "sampled", "adaptive", "two-level"),
+            *("hierarchical", "hierarchical-dense", "hierarchical(tree=huffman)"),
+        ),
+        classes=(VOCABULARY,),
+        batches=(CASES["words"].batch,),
+        model_classes=(VOCABULARY,),
+        phases=("train",),
+        passes=2,
+        labels=("zipf:1",),
+        optimizers=("adam",),
+        trained=tuple(CASES["words"].variants),
+        epochs=1,
+        train_images=300_000,
+        seeds=3,
+        model="words",
+    ),
     "peers": Sweep(
         heads=(
             *(name for name in heads.names() if name not in AS_PUBLISHED),
@@ -320,7 +396,16 @@ def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
         return make(scope, head, phase, classes, batch, options=options, **there)
 
     def there_is(phase: Phase, setting: Mapping[str, Any]) -> bool:
-        return phase in WHOLE or setting.get("mode", standard["mode"]) == "eager"
+        there = {**standard, **setting}
+        return phase in WHOLE or all(there[field] == one for field, one in UNDIVIDED.items())
+
+    def some(field: str, value: Any) -> Sequence[int]:
+        """Class counts at which a value other than the standard is measured."""
+        chosen = few(sweep.classes)
+        if field != "ranks":
+            return chosen
+        # As many classes in all as one rank has elsewhere, and as many on each.
+        return list(dict.fromkeys((*chosen, *(value * classes for classes in chosen))))
 
     sizes = list(product(sweep.classes, sweep.batches))
     inside = list(product(sweep.model_classes, sweep.batches))
@@ -342,7 +427,7 @@ def grid(sweep: Sweep, make: Callable[..., Cell]) -> list[Cell]:
             cell("isolated", head, phase, classes, usual(sweep.batches), **{taken: value})
             for axis, (taken, phases) in AXES.items()
             for value in getattr(sweep, axis)[1:]
-            for head, phase, classes in product(sweep.heads, phases, few(sweep.classes))
+            for head, phase, classes in product(sweep.heads, phases, some(taken, value))
             if phase in sweep.phases and there_is(phase, {taken: value})
         ),
     ]
@@ -382,6 +467,8 @@ def _depended_on(
     free = set() if phase in ("step", "train") else {"optimizer"}
     if phase != "predict":
         fields = fields | {"state": "untrained"}
+    elif fields["ranks"] != 1:
+        free |= {"labels", "state"}  # every rank scores all of its classes
     known = peers.PEERS[head].twin if head in peers.names() else head
     if not heads.depends_on_labels(known, phase):
         free |= {"labels"} if phase != "predict" else {"labels", "state"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -17,16 +18,21 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import interrupts, items, options, resume
+from bench.cluster.nodes import ClusterError, Nodes, connected
+from bench.cluster.sweep import Sweep, moved
+from bench.cluster.worker import RESULTS
 from bench.display import Display, real_console
 from bench.items import has_task
 from bench.logbook import facts_of
 from bench.machine import heap
 from bench.machine.clock import timer_of
 from bench.measure.stopwatch import Bounds, Stopwatch
+from bench.options import Plan
 from bench.session import Session
-from models.data import DataError, root
+from models.data import root
+from models.dataset import DataError
 from reports import terminal
-from reports.results import ResultsError, RunFolder, locate
+from reports.results import ResultsError, RunFolder, folder_of
 from reports.results.folder import create
 
 SESSION = pytest.StashKey[Session]()
@@ -36,6 +42,9 @@ PYTEST = pytest.StashKey[pytest.Session]()
 """Where the last hook, which is not given it, finds what holds the exit status."""
 HELD = pytest.StashKey[BinaryIO]()
 """The lock on the run, for as long as the process lives."""
+
+SWEEP = pytest.StashKey[Sweep]()
+"""What hands out a run's tasks, where it is on a cluster."""
 
 IDLE = pytest.StashKey[bool]()
 """There if the run is complete, so that nothing in its folder may change."""
@@ -62,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(signals.close)
     try:
         config.stash[SESSION] = session = open_session(config)
-    except (ResultsError, DataError, heap.HeapError, OSError) as error:
+    except (ResultsError, DataError, heap.HeapError, ClusterError, OSError) as error:
         raise pytest.UsageError(terminal.printable(str(error))) from None
     measures = not config.option.collectonly and IDLE not in config.stash
     if config.option.benchmark_json is None and measures:
@@ -82,24 +91,55 @@ def open_session(config: pytest.Config) -> Session:
     display = Display(real_console())
     results = Path(config.getoption("results"))
     if resumed := config.getoption("resume"):
-        return _resume(config, RunFolder(locate(resumed, results)), display)
+        return _resume(config, RunFolder(folder_of(resumed, results)), display)
     plan = options.plan(config.getoption)
     heap.choose(plan.heap)
+    nodes = _nodes(config, plan)
     dataset = plan.load_dataset()
     # Listing the cells should leave nothing behind.
     parent = Path(mkdtemp()) if config.option.collectonly else results
     opened = create(parent, plan.name, datetime.now(UTC))
     _hold(config, opened, display)
     session = Session(plan, opened, dataset, display)
-    session.logbook.open(session.todo.planned, dataset)
+    session.logbook.open(session.todo.planned, dataset, here=nodes is None)
+    if nodes is not None:
+        _spread(session, config, nodes)
     _introduce(session, config)
     return session
+
+
+def _nodes(config: pytest.Config, plan: Plan) -> Nodes | None:
+    """The machines of the cluster that was asked for, until pytest ends; to list takes none."""
+    where = config.getoption("cluster")
+    if where is None or config.option.collectonly:
+        return None
+    stack = ExitStack()
+    config.add_cleanup(stack.close)
+    return stack.enter_context(connected(where, plan.device))
+
+
+def _spread(session: Session, config: pytest.Config, nodes: Nodes) -> None:
+    """Have the machines of a cluster carry out the run."""
+    session.display.say("Looking at the machines of the cluster.")
+    config.stash[SWEEP] = sweep = Sweep(session, nodes)
+    sweep.meet()
+    session.display.say(f"Measuring on {', '.join(nodes.machines())}.")
+    if (where := config.getoption("cluster")).local > 1:
+        session.display.say(
+            f"{where} is for trying out: nodes that share a machine disturb each other, as "
+            "others_busy says of every cell.",
+            style="bold yellow",
+        )
 
 
 def _resume(config: pytest.Config, run: RunFolder, display: Display) -> Session:
     """The session that takes up `run`; merely listing what is left changes nothing."""
     plan = resume.plan_of(run, config.getoption)
     heap.choose(plan.heap)
+    clustered = config.getoption("cluster") is not None
+    resume.require_same_kind(run, run.read_facts(), clustered or config.option.collectonly)
+    if clustered:
+        options.check_alone(config.getoption)
     if not config.option.collectonly:
         _hold(config, run, display)
     if data := config.getoption("data"):
@@ -111,7 +151,10 @@ def _resume(config: pytest.Config, run: RunFolder, display: Display) -> Session:
     cut = facts.get("cut")
     if (minutes := config.getoption("minutes")) is not None:
         plan, cut = replace(plan, minutes=minutes or None), []
-    session = Session(plan, run, dataset, display, map(str, cut if isinstance(cut, list) else []))
+    nodes = _nodes(config, plan)
+    elsewhere = moved(plan, run, dataset, nodes.machines()) if nodes is not None else {}
+    cut = map(str, cut if isinstance(cut, list) else [])
+    session = Session(plan, run, dataset, display, cut, elsewhere)
     left = session.todo.left_in_words
     state = f"with {left} done" if left else "complete"
     display.say(f"Resuming {run.path.name}, started {facts.get('started')}, {state}.")
@@ -120,7 +163,9 @@ def _resume(config: pytest.Config, run: RunFolder, display: Display) -> Session:
         config.stash[IDLE] = True
         return session
     if not config.option.collectonly:
-        session.logbook.reopen()
+        session.logbook.reopen(here=nodes is None)
+    if nodes is not None:
+        _spread(session, config, nodes)
     _introduce(session, config)
     return session
 
@@ -182,12 +227,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     tasks = [(_kind(item), items.task_of(item)) for item in session.items]
     weights = [items.weight(task, shared.plan) for _, task in tasks]
     if not session.config.option.collectonly:
-        shared.begin(tasks, Bounds.of(session.config).max_time)
+        bounds = Bounds.of(session.config)
+        shared.begin(tasks, bounds.max_time)
+        if (sweep := session.config.stash.get(SWEEP, None)) is not None:
+            sweep.begin(tasks, bounds)
     shared.display.start(len(weights), sum(weights))
 
 
 def _kind(item: pytest.Item) -> str:
-    return item.name.partition("[")[0].removeprefix("test_")
+    return items.kind_of(item.name)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -200,6 +248,31 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
     session.agenda.done(kind, task, time.monotonic() - begin)
     session.display.done(items.weight(task, session.plan))
     return result
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """On a cluster, wait for the machine that carries out a benchmark instead of doing so."""
+    if (sweep := pyfuncitem.config.stash.get(SWEEP, None)) is None:
+        return None
+    try:
+        outcomes = sweep.outcomes(_kind(pyfuncitem), items.task_of(pyfuncitem))
+    except OSError:
+        raise  # a full disk is told of elsewhere
+    except Exception as error:
+        foreseen = isinstance(error, ClusterError)
+        said = str(error) if foreseen else "".join(traceback.format_exception(error))
+        pytest.exit(terminal.printable(said), returncode=int(pytest.ExitCode.INTERNAL_ERROR))
+    stopwatch = pyfuncitem.funcargs.get("stopwatch")
+    for params, timing in (one for outcome in outcomes for one in outcome.timings):
+        assert isinstance(stopwatch, Stopwatch), "who times asks for it"
+        stopwatch.keep(params, timing)
+    reasons = {result: [o.reason for o in outcomes if o.result == result] for result in RESULTS}
+    if failed := reasons["failed"]:
+        pytest.fail("\n".join(failed), pytrace=False)
+    if not reasons["passed"]:
+        pytest.skip(reasons["skipped"][0])
+    return True
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -229,6 +302,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
     shared.display.stop()
     if not session.config.option.collectonly:
         with _kept(session):
+            if (sweep := session.config.stash.get(SWEEP, None)) is not None:
+                if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+                    sweep.finish()
+                sweep.close()
             left = shared.left()
             if not left and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
                 session.exitstatus = pytest.ExitCode.OK

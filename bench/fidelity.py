@@ -24,10 +24,12 @@ from bench.measure.races import take_turns
 from bench.measure.workload import Workload
 from bench.options import among
 from models import variants
-from models.data import DataError, Dataset, load, root
+from models.classifier import Classifier
+from models.data import Dataset, load, root
+from models.dataset import DataError
 from models.optimizers import build_optimizer
 from models.steps import draw_epoch, epoch_batches, training_step
-from models.tinyvgg import IMAGE_SIZE, Classifier, TinyVGG
+from models.tinyvgg import IMAGE_SIZE, TinyVGG
 from models.training import build_model
 from reports import terminal, units
 from reports.arguments import Parser, number, several, whole

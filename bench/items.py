@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from importlib import import_module
 from typing import TypeVar
 
 import pytest
@@ -24,7 +25,10 @@ _RUNS_FOR: dict[Callable[..., None], tuple[str, Callable[[Todo], Sequence[Task]]
 OF_THE_RUN = ("device", "threads")
 """Fields of a cell that the run decides: no two items differ in these alone."""
 
-OPTIONAL = ("dtype", "pipeline", "options", "labels", "state", "optimizer", "mode", "ranks")
+OPTIONAL = (
+    *("dtype", "pipeline", "options", "labels", "state"),
+    *("optimizer", "mode", "ranks", "model"),
+)
 """Fields that are said only where they are not as usual."""
 
 COMPILE_SECONDS = 8.0
@@ -47,6 +51,32 @@ def for_each(name: str, left: Callable[[Todo], Sequence[Task]]) -> Callable[[Ben
         return benchmark
 
     return note
+
+
+def kind_of(benchmark: str) -> str:
+    """What a benchmark of this name measures, in a word."""
+    return benchmark.partition("[")[0].removeprefix("test_")
+
+
+def benchmarks() -> Mapping[str, Callable[..., None]]:
+    """Every benchmark there is, by its kind; for a process that pytest does not drive."""
+    for module in ("heads", "pipelines", "races", "training", "undecided"):
+        import_module(f"bench.bench_{module}")
+    return {kind_of(benchmark.__name__): benchmark for benchmark in _RUNS_FOR}
+
+
+def left_of(todo: Todo) -> list[tuple[str, Task]]:
+    """Kind and task of all that is left to do."""
+    return [
+        (kind, task)
+        for kind, benchmark in benchmarks().items()
+        for task in _RUNS_FOR[benchmark][1](todo)
+    ]
+
+
+def takes(benchmark: Callable[..., None]) -> str:
+    """The parameter in which `benchmark` takes its task."""
+    return _RUNS_FOR[benchmark][0]
 
 
 def parametrize(metafunc: pytest.Metafunc, todo: Todo) -> None:

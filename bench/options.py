@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from argparse import ArgumentTypeError
@@ -16,14 +15,15 @@ import torch
 
 import heads
 from bench import peers
-from bench.cells import PIPELINES, SWEEPS, Sweep, called
+from bench.cells import PIPELINES, SWEEPS, Sweep, called, rate
+from bench.cluster.nodes import address
 from bench.machine.heap import HEAPS, Heap
 from bench.measure import labels
 from bench.measure.workload import why_unsuitable
-from models import variants
+from models import cases
 from models.config import TrainingConfig
-from models.data import PER_CLASS, Dataset, load, root, stand_in
-from models.tinyvgg import TinyVGG
+from models.data import root
+from models.dataset import Dataset
 from reports.arguments import MOST_SEED, number, several, shown, whole
 from reports.results import MODES, STATES, Cell
 from reports.results import fields as check
@@ -99,7 +99,7 @@ class Plan(Record):
         _check_values(plan.sweep)
         _check_sizes(plan.sweep)
         for variant in plan.sweep.trained:
-            variants.config(variant)
+            cases.config(plan.sweep.model, variant)
         if strange := sorted(set(plan.sweep.pipelines) - set(PIPELINES)):
             raise ValueError(f"no pipeline called {strange[0]!r}")
         if (visits := plan.sweep.visits) > MOST_VISITS:
@@ -113,35 +113,41 @@ class Plan(Record):
             missing: why the data cannot be had, where that is known already.
 
         Raises:
-            DataError: the data cannot be used, see `models.data.load`.
+            DataError: the data cannot be used, see `models.data.load` and `models.text.load`.
         """
         if not (self.sweep.trained and self.sweep.epochs):
             return None
-        folder = None if self.data is None else Path(self.data)
-        images = self.sweep.train_images
-        # No more is generated than is trained on.
-        per_class = PER_CLASS if images is None else min(PER_CLASS, math.ceil(images / 100))
-        dataset = stand_in(missing, per_class) if missing else load(folder, self.seed, per_class)
-        if images is None:
-            return dataset
-        return dataset.subset(min(images, len(dataset.train)), len(dataset.test), self.seed)
+        return cases.CASES[self.sweep.model].load(
+            cases.Wanted(
+                folder=None if self.data is None else Path(self.data),
+                seed=self.seed,
+                train=self.sweep.train_images,
+                vocabulary=self.sweep.vocabulary,
+                missing=missing,
+            )
+        )
 
     def trainings(self) -> list[TrainingConfig]:
         """What the plan trains: seed by seed, so that a run cut short has all variants alike."""
         overrides: dict[str, Any] = {
             name: value
-            for name in ("epochs", "channels", "patience")
+            for name in ("epochs", "channels", "patience", "width")
             if (value := getattr(self.sweep, name)) is not None
         }
+        if self.sweep.train_batch is not None:
+            overrides["batch_size"] = self.sweep.train_batch
         if not self.sweep.epochs:
             return []
+        rates = {name: {"learning_rate": value} for name, value in map(rate, self.sweep.rates)}
         return [
-            variants.config(
+            cases.config(
+                self.sweep.model,
                 name,
                 seed=seed,
                 device=self.device,
                 threads=max(1, self.threads // self.jobs),
                 **overrides,
+                **rates.get(name, {}),
             )
             for seed in range(self.seed, self.seed + self.sweep.seeds)
             for name in self.sweep.trained
@@ -150,7 +156,9 @@ class Plan(Record):
     @property
     def training_weight(self) -> float:
         """Rough seconds that one training adds to the run on a small CPU."""
-        return 2e-4 * self.sweep.epochs * (self.sweep.train_images or 50_000) / self.jobs
+        case = cases.CASES[self.sweep.model]
+        predictions = self.sweep.epochs * (self.sweep.train_images or case.predictions)
+        return case.prediction_seconds * predictions / self.jobs
 
 
 SWEEP = "default"
@@ -158,8 +166,9 @@ SWEEP = "default"
 
 OVERRIDES = (
     "heads", "classes", "batches", "model_classes", "features", "labels", "states", "dtypes",
-    "optimizers", "modes", "product", "passes",
+    "optimizers", "modes", "ranks", "product", "passes",
     "trained", "epochs", "train_images", "seeds", "channels", "patience",
+    "model", "vocabulary", "width", "train_batch", "rates",
 )  # fmt: skip
 """Options that replace the field of the same name of the sweep."""
 
@@ -167,8 +176,14 @@ DTYPES = ("float32", "bfloat16", "float16", "tf32")
 AUTOCAST = ("bfloat16", "float16")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "adagrad")
 
+OF_A_MODEL = {"vocabulary": "words", "width": "words", "channels": "tinyvgg"}
+"""Options that only one model has a use for."""
+
 MOST_CLASSES = 2**31 - 1
 """What an index of 32 bits reaches; twenty times the largest output published so far."""
+
+MOST_RANKS = 64
+"""On one machine."""
 
 THREADS = max(16, 4 * (os.cpu_count() or 1))
 """More would not be faster, and OpenMP ends the process where it cannot start them."""
@@ -195,6 +210,7 @@ def add_to(parser: pytest.Parser) -> None:
     group = parser.getgroup("headbench", "headbench: what to measure")
     add = group.addoption
     # No defaults here: whether an option was given decides whether it contradicts a resumed run.
+    add("--model", choices=cases.names(), help="what heads sit on and are trained in (tinyvgg)")
     add("--sweep", choices=SWEEPS, help=f"grid to start from ({SWEEP})")
     add(
         "--heads",
@@ -209,14 +225,18 @@ def add_to(parser: pytest.Parser) -> None:
         dest="trained",
         type=_variants,
         metavar="NAME,...",
-        help=f"variants to train, of: {', '.join(variants.names())}; any head's name is one too; "
-        "none trains nothing",
+        help="variants to train; "
+        + "; ".join(
+            f"of {model}: {', '.join(case.variants)}" for model, case in cases.CASES.items()
+        )
+        + "; any head's name is one too; none trains nothing",
     )
     for flag, low, high, text in (
         ("--classes", 2, MOST_CLASSES, "class counts of the isolated heads"),
         ("--batches", 1, 2**24, "batch sizes"),
-        ("--model-classes", 2, MOST_CLASSES, "class counts of the heads inside TinyVGG"),
+        ("--model-classes", 2, MOST_CLASSES, "class counts of the heads inside the model"),
         ("--features", 1, 2**20, "widths of the isolated heads' input; the first is the standard"),
+        ("--ranks", 1, MOST_RANKS, "processes that share a head's classes, with a GPU each"),
     ):
         read = several(whole(low, high)) if flag == "--features" else _ascending(whole(low, high))
         add(flag, type=read, metavar="N,...", help=text)
@@ -251,27 +271,38 @@ def add_to(parser: pytest.Parser) -> None:
         "--product",
         action="store_true",
         default=None,
-        help="measure every combination of widths, labels, states, dtypes, optimizers and modes; "
+        help="measure every combination of widths, labels, states, dtypes, optimizers, modes and "
+        "ranks; "
         "by default, those beyond the first of each are measured by themselves, at a few sizes",
     )
     for flag, low, high, text in (
         ("--passes", 1, 1_000, "times the whole grid is measured"),
         ("--epochs", 0, EPOCHS, "epochs of each training; 0 trains nothing"),
-        ("--train-images", 1, IMAGES, "train on this many images only"),
+        ("--train-images", 1, IMAGES, "train on this many images, or words of a text, only"),
         ("--seeds", 1, SEEDS, "trainings of each variant, from --seed on"),
         ("--channels", 1, 1_024, "width of TinyVGG's convolutions in training"),
+        ("--vocabulary", 3, MOST_CLASSES, "classes of words at most: the most frequent ones"),
+        ("--width", 1, 2**16, "of a language model's layers"),
+        ("--train-batch", 1, 2**20, "images, or windows of a text, of a training step"),
         ("--patience", 1, EPOCHS, "end a training after so many epochs without a lower loss"),
-        ("--threads", 1, THREADS, "CPU threads (default: as torch chooses)"),
+        ("--threads", 1, THREADS, "CPU threads, of each rank (default: as torch chooses)"),
     ):
         add(flag, type=whole(low, high), metavar="N", help=text)
+    add(
+        "--rates",
+        type=several(_rate),
+        metavar="VARIANT=RATE,...",
+        help="learning rates in the place of the variants' own, as `tox -e tune` names the best",
+    )
     add("--seed", type=whole(0, MOST_SEED), help="of order, data and training (0)")
     add("--device", type=device, help="cpu, cuda or cuda:N (cpu)")
     add("--jobs", type=whole(1, JOBS), metavar="N", help="trainings at once (1)")
     add("--heap", choices=HEAPS, help="freed memory: as malloc does it, or kept (default)")
     add(
         "--data",
-        metavar="DIR",
-        help="folder of CIFAR-100 or of class folders (default: $CIFAR100_ROOT, else data/)",
+        metavar="PATH",
+        help="folder of CIFAR-100 or of class folders (default: $CIFAR100_ROOT, else data/); for "
+        "words, a text file or a folder of them (default: the source of Python's library)",
     )
     add(
         "--minutes",
@@ -279,6 +310,12 @@ def add_to(parser: pytest.Parser) -> None:
         metavar="N",
         help="that a session has: what does not fit is left out and named, what is left is spent "
         "where the fastest head is not known yet; 'none' for no limit (12 for the default sweep)",
+    )
+    add(
+        "--cluster",
+        type=address,
+        metavar="ADDRESS",
+        help="measure on the machines of this Ray cluster (auto, HOST:PORT), or on local[:N] nodes",
     )
     add("--results", metavar="DIR", default="results", help="where runs are kept (%(default)s/)")
     add("--resume", metavar="RUN", help="complete this run; 'latest' is the newest")
@@ -295,11 +332,26 @@ def plan(option: Callable[[str], Any]) -> Plan:
     """
     sweep = option("sweep") or SWEEP
     overrides = _overrides(option)
+    model = overrides.get("model", SWEEPS[sweep].model)
     if "heads" in overrides:
         overrides["a_a"] = overrides["heads"][0]
         if SWEEPS[sweep].trained:
-            overrides.setdefault("trained", tuple(filter(_trainable, overrides["heads"])))
-    folder, minutes = root(option("data")), option("minutes")
+            known = [name for name in overrides["heads"] if _trainable(model, name)]
+            overrides.setdefault("trained", tuple(known))
+    if model != SWEEPS[sweep].model:
+        # What is known of one model says nothing of another.
+        overrides = {"pipelines": (), "split_steps": 0, **overrides}
+        if SWEEPS[sweep].trained:
+            overrides.setdefault("trained", tuple(cases.CASES[model].variants))
+    if "vocabulary" in overrides:
+        overrides.setdefault("model_classes", (overrides["vocabulary"],))
+        overrides.setdefault("classes", (overrides["vocabulary"],))
+    _check_model(model, overrides)
+    folder = root(option("data"), os.environ if model == "tinyvgg" else {})
+    minutes = option("minutes")
+    if option("cluster") is not None:
+        minutes = 0.0
+        check_alone(option)
     asked = replace(SWEEPS[sweep], **overrides)
     if asked.visits > MOST_VISITS:
         raise pytest.UsageError(
@@ -319,12 +371,41 @@ def plan(option: Callable[[str], Any]) -> Plan:
         sweep=asked,
         seed=option("seed") or 0,
         device=option("device") or "cpu",
-        threads=option("threads") or torch.get_num_threads(),
+        threads=option("threads") or max(1, torch.get_num_threads() // max(asked.ranks)),
         data=None if folder is None else str(folder),
         jobs=option("jobs") or 1,
         heap=option("heap") or "default",
         minutes=(MINUTES.get(sweep) if minutes is None else minutes) or None,
     )
+
+
+def _check_model(model: str, given: Mapping[str, Any]) -> None:
+    """Raise a `pytest.UsageError` unless the options are such as the model has."""
+    for name, owner in OF_A_MODEL.items():
+        if name in given and model != owner:
+            flag = name.replace("_", "-")
+            raise pytest.UsageError(
+                f"argument --{flag}: an option of --model {owner}; the model is {model}"
+            )
+    for name in given.get("trained", ()):
+        try:
+            cases.config(model, name)
+        except ValueError as error:
+            raise pytest.UsageError(f"argument --train: {error}") from None
+
+
+def check_alone(option: Callable[[str], Any]) -> None:
+    """Hold a run on a cluster to what it can do.
+
+    Raises:
+        pytest.UsageError: an option is of a machine that works alone.
+    """
+    for name, why in (
+        ("minutes", "its machines share no clock; ask for fewer passes or classes"),
+        ("jobs", "each training has a machine to itself"),
+    ):
+        if (given := option(name)) not in (None, {"minutes": 0.0, "jobs": 1}[name]):
+            raise pytest.UsageError(f"--{name} {given:g} does not go with --cluster: {why}")
 
 
 def contradiction(plan: Plan, option: Callable[[str], Any]) -> str:
@@ -377,7 +458,8 @@ def _check_sizes(sweep: Sweep) -> None:
                 "ask for fewer with --classes and --model-classes"
             )
     sizes = [(width, n) for n in sorted(sweep.classes) for width in sweep.features]
-    inside = [(TinyVGG().out_features, n) for n in sorted(sweep.model_classes)]
+    width = sweep.width or cases.CASES[sweep.model].features
+    inside = [(width, n) for n in sorted(sweep.model_classes)]
     for head in sweep.heads:
         name, options = called(head)
         reasons = []
@@ -391,11 +473,11 @@ def _check_sizes(sweep: Sweep) -> None:
                 raise ValueError(reasons[-1])
 
 
-def _trainable(head: str) -> bool:
+def _trainable(model: str, head: str) -> bool:
     if head in peers.names():
         return False
     try:
-        variants.config(head)
+        cases.config(model, head)
     except ValueError:
         return False
     return True
@@ -436,14 +518,7 @@ _names = several(_named)
 
 
 def _variants(given: str) -> tuple[str, ...]:
-    if given == "none":
-        return ()
-    for name in (chosen := _names(given)):
-        try:
-            variants.config(name)
-        except ValueError as error:
-            raise ArgumentTypeError(str(error)) from None
-    return chosen
+    return () if given == "none" else _names(given)
 
 
 def _heads(given: str) -> tuple[str, ...]:
@@ -469,6 +544,14 @@ def among(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
         return given
 
     return several(read)
+
+
+def _rate(given: str) -> str:
+    try:
+        rate(given)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return given
 
 
 def _label(given: str) -> str:

@@ -43,6 +43,20 @@ def plan_of(run: RunFolder, option: Callable[[str], Any]) -> Plan:
     return plan
 
 
+def require_same_kind(run: RunFolder, facts: Mapping[str, Any], cluster: bool) -> None:
+    """Raise a `ResultsError` unless the run goes on as it was begun, on a cluster or on none."""
+    machines = facts.get("machines")
+    if isinstance(machines, dict) and not cluster:
+        by = f", by {', '.join(sorted(machines))}" if machines else ""
+        raise ResultsError(
+            f"{run.path.name} is measured on a cluster{by}: resume it with --cluster ADDRESS"
+        )
+    if cluster and not isinstance(machines, dict):
+        raise ResultsError(
+            f"{run.path.name} is measured on one machine: resume it without --cluster"
+        )
+
+
 def changes(run: RunFolder, facts: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
     """What of `machine` is not as in the run's `facts`, fact by fact.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from statistics import median
@@ -14,6 +14,7 @@ import torch
 from bench import interrupts
 from bench.budget import Agenda, Deadline, Pace
 from bench.cells import MODEL_BATCH, Block, Visit, anchor, model_step
+from bench.cluster.jobs import Group, standing
 from bench.display import Display
 from bench.items import Task, label, weight
 from bench.logbook import Logbook
@@ -25,7 +26,7 @@ from bench.measure.timing import play, warm_up
 from bench.measure.workload import Workload
 from bench.options import Plan
 from bench.todo import Todo
-from models.data import Dataset
+from models.dataset import Dataset
 from reports.results import Cell, Entry, Kind, RunFolder, Status, Time
 from reports.results.journal import KINDS, Figures
 
@@ -53,6 +54,7 @@ class Session:
         dataset: what to train on, or None to train nothing.
         display: where to say how it goes.
         cut: what an earlier session had no time for.
+        moved: what goes on elsewhere than on a cluster's machine that is gone, and which that was.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Session:
         dataset: Dataset | None,
         display: Display,
         cut: Iterable[str] = (),
+        moved: Mapping[Group, str] | None = None,
     ) -> None:
         torch.set_num_threads(plan.threads)
         self.plan = plan
@@ -69,12 +72,14 @@ class Session:
         self.dataset = dataset
         self.display = display
         self._journal = run.journal
-        earlier = self._journal.entries()
+        self.moved = dict(moved or {})
+        earlier = standing(self._journal.entries(), self.moved)
         self.cut = list(cut)
         self.todo = Todo(plan, run, dataset, earlier, self._is_cut)
         self.agenda = Agenda([], Deadline(None), Pace(), 0.0, lambda task: 0.0)
         self.subjects = Subjects()
         self._blocks = 0
+        self.task_name = ""
         self.logbook = Logbook(run, plan, display)
         self.times: dict[Cell, dict[int, Time]] = {}
         for entry in earlier:
@@ -83,7 +88,7 @@ class Session:
 
     def left(self) -> str:
         """What the run still lacks, in words; empty once it is complete."""
-        entries = self._journal.entries()
+        entries = standing(self._journal.entries(), self.moved)
         return Todo(self.plan, self.run, self.dataset, entries, self._is_cut).left_in_words
 
     def leave_out(self, kind: str, task: Task) -> NoReturn:
@@ -131,7 +136,7 @@ class Session:
     def name_block(self) -> str:
         """A name that no other block of the run has."""
         self._blocks += 1
-        return f"{self.logbook.session}.{self._blocks}"
+        return f"{self.logbook.session}.{self.task_name}{self._blocks}"
 
     def attempts(self, block: Block) -> list[tuple[str, tuple[Cell, ...]]]:
         """What to try in order to measure `block`, and which cells that is.
@@ -195,8 +200,7 @@ class Session:
             if kept or reason:
                 where = visit.cell, visit.pass_index
                 entry = Entry(kind, status, *where, reason, kept, self.logbook.session)
-                self._note(entry)
-                self._append(entry)
+                self.keep(entry)
 
     def begin_attempt(self, what: str) -> None:
         """Note what runs, so that a cell that kills the process does not kill every resumed one."""
@@ -210,6 +214,11 @@ class Session:
                 f"the process was killed {ATTEMPTS} times while measuring this cell, "
                 "probably because the machine ran out of memory"
             )
+
+    def keep(self, entry: Entry) -> None:
+        """Write what another machine has measured to the journal."""
+        self._note(entry)
+        self._append(entry)
 
     def _append(self, entry: Entry) -> None:
         try:

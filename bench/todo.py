@@ -12,12 +12,12 @@ from bench.measure import per_core, races
 from bench.options import Plan
 from bench.train.trainings import name_of
 from heads import Phase
+from models.cases import CASES
 from models.config import TrainingConfig
-from models.data import Dataset
-from models.tinyvgg import TinyVGG
+from models.dataset import Dataset
 from reports.results import Cell, Entry, Kind, RunFolder, Scope
 
-Measured = Literal["time", "device", "memory", "split", "search", "pipeline"]
+Measured = Literal["time", "device", "memory", "communication", "split", "search", "pipeline"]
 """What is measured, a line in the journal for every visit; races are a search there."""
 
 DEVICE_PASSES = 2
@@ -50,10 +50,10 @@ class Todo:
         self._plan, self._run, self._dataset = plan, run, dataset
         # What failed may have been a passing trouble: a resumed run tries it again.
         self._entered = {entry.key: entry.status for entry in earlier}
-        self._model_features = TinyVGG().out_features
+        self._case = CASES[plan.sweep.model]
         self._grid = grid(plan.sweep, self._cell)
         # What is said of these holds in any mode, or of calls as they are written alone.
-        self._written = [cell for cell in self._grid if cell.mode == "eager"]
+        self._written = [c for c in self._grid if c.mode == "eager" and c.ranks == 1]
 
     @property
     def planned(self) -> int:
@@ -69,12 +69,17 @@ class Todo:
             case "device":
                 if self._plan.device == "cpu":
                     return []
-                ours = [cell for cell in self._grid if not peers.trainer(cell.head)]
+                # A rank's kernels wait for those of others: there is no clock of its own.
+                ours = [c for c in self._grid if c.ranks == 1 and not peers.trainer(c.head)]
                 return list(itinerary(ours, min(DEVICE_PASSES, sweep.passes), seed))
             case "memory":
                 # Of what a library allocates for itself, torch's allocator knows nothing.
-                unique = [c for c in self._written if c.replica == 0 and not peers.trainer(c.head)]
+                eager = [cell for cell in self._grid if cell.mode == "eager"]
+                unique = [c for c in eager if c.replica == 0 and not peers.trainer(c.head)]
                 return list(itinerary(unique, 1, seed))
+            case "communication":
+                shared = [cell for cell in self._grid if cell.ranks > 1 and cell.replica == 0]
+                return list(itinerary(shared, 1, seed))
             case "split":
                 if not sweep.split_steps:
                     return []
@@ -175,7 +180,7 @@ class Todo:
     def traces_left(self) -> list[Cell]:
         """The cells of which there is no trace yet: one for each head that is trained.
 
-        They are of training steps of TinyVGG at CIFAR-100's 100 classes.
+        They are of training steps of the model at a usual size.
         """
         return [
             self._traced(head) for head in self._traced_heads() if not self._run.is_traced(head)
@@ -190,7 +195,8 @@ class Todo:
 
     def _traced(self, call: str) -> Cell:
         head, options = called(call)
-        return self._cell("in-model", head, "train", classes=100, batch=32, options=options)
+        sizes = {"classes": self._case.classes, "batch": self._case.batch}
+        return self._cell("in-model", head, "train", **sizes, options=options)
 
     def _cell(
         self,
@@ -202,8 +208,9 @@ class Todo:
         features: int = 0,
         **more: Any,
     ) -> Cell:
-        """A cell on this run's device; in-model, with the features that TinyVGG gives."""
+        """A cell on this run's device; in-model, with the features that the model gives."""
         if scope != "isolated":
-            features = self._model_features
+            features = self._plan.sweep.width or self._case.features
+            more = {"model": self._plan.sweep.model, **more}
         on: dict[str, Any] = {"device": self._plan.device, "threads": self._plan.threads}
         return Cell(scope, head, phase, classes, batch, features, **on, **more)

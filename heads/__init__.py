@@ -102,8 +102,9 @@ def build(
     """
     known = _parameters(name)
     _check_options(name, options, known)
-    # A tree has a use for counts only if it is made from them.
-    if "counts" in known and ("tree" not in known or options.get("tree") == "huffman"):
+    # A tree has a use for counts only if it is made from them, a distribution stands for them.
+    by_counts = "tree" not in known or options.get("tree") == "huffman"
+    if "counts" in known and by_counts and "distribution" not in options:
         options = {"counts": class_counts} | options
     return _HEADS[name](in_features, num_classes, **options)
 

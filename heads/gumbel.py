@@ -113,8 +113,10 @@ class Gumbel(Softmax):
             `noise` or `loss`; `hard` with a `loss` other than "log"; `draws` below 1.
 
     Cost: as `Softmax`, but that N n log-probabilities are kept for each of the draws; the noise
-    needs no multiply-add and is forgotten at once. On CUDA, where kernels make the noise slice by
-    slice, as `SoftmaxChunked` for as many samples as there are draws of them.
+    needs no multiply-add and is forgotten at once. Where there are kernels for the usual noise and
+    loss, they make it on their way over the scores: those of one slice are kept under it, on the
+    CPU, as `Softmax` for as many samples as there are draws of them; of several slices nothing is
+    kept, as in `SoftmaxChunked`. `heads.softmax_chunked.kernels` says which kernels there are.
     """
 
     predicts_as: ClassVar[str] = "softmax"
@@ -167,8 +169,8 @@ class Gumbel(Softmax):
         """Relaxed log-probability of each target and the mean loss; plain when not training."""
         if not self.training:
             return super().forward(input, target)
-        if self._in_slices(self.draws * len(input)):
-            return self._chunked(input, target)
+        if self._by_kernels(self.draws * len(input)):
+            return self._fused(input, target)
         logits = self.logits(input)
         self.check_target(input, target)
         if self.draws > 1:
@@ -187,47 +189,51 @@ class Gumbel(Softmax):
             output = output.view(self.draws, -1).mean(dim=0)
         return HeadOutput(output, -output.mean())
 
-    def _in_slices(self, samples: int) -> bool:
-        """Whether the noise is made by kernels, slice by slice, and again in the backward."""
+    def _by_kernels(self, samples: int) -> bool:
+        """Whether kernels make the noise on their way over the scores, and none of it is kept."""
         weight = self.linear.weight
         usual = (self.noise, self.loss, self.hard) == ("gumbel", "log", False)
         return (
             usual
             and kernels(weight) is not softmax_torch
-            and not fits_one_slice(samples, weight)
+            and (weight.is_cpu or not fits_one_slice(samples, weight))
             and not in_func()
         )
 
-    def _chunked(self, input: Tensor, target: Tensor) -> HeadOutput:
-        """The usual loss, without the N x n scores and their noise."""
+    def _fused(self, input: Tensor, target: Tensor) -> HeadOutput:
+        """The usual loss; in several slices, without the N x n scores."""
         features = self.checked_input(input)
         self.check_target(features, target)
         weight, bias = self.linear.weight, self.linear.bias
         tau = self._next_tau()
         if not isinstance(tau, Tensor):
             tau = torch.full((1,), tau, device=weight.device)
-        seed = torch.randint(2**31, (1,), device=weight.device)
-        output = chunked_log_prob(
-            features.repeat(self.draws, 1),
-            weight,
-            bias,
-            target.repeat(self.draws),
-            Perturbation(seed, tau.float().view(1)),
-        )
-        output = output.view(self.draws, -1).mean(dim=0)
+        noise = Perturbation(torch.randint(2**31, (1,), device=weight.device), tau.float().view(1))
+        if self.draws > 1:
+            features, target = features.repeat(self.draws, 1), target.repeat(self.draws)
+        keep = fits_one_slice(len(features), weight)
+        output = chunked_log_prob(features, weight, bias, target, noise, keep=keep)
+        if self.draws > 1:
+            output = output.view(self.draws, -1).mean(dim=0)
         return HeadOutput(output, -output.mean())
 
     def forward_cost(self, batch_size: int) -> Cost:
-        """As the full softmax; the log-probabilities of all draws are written, unless in slices."""
-        if self._in_slices(self.draws * batch_size):
-            return sliced_forward_cost(self, self.draws * batch_size)
-        return self._with_all_draws(super().forward_cost(batch_size), batch_size)
+        """As the full softmax, for all draws; in several slices, nothing of size N x n is kept."""
+        samples = self.draws * batch_size
+        if not self._by_kernels(samples):
+            return self._with_all_draws(super().forward_cost(batch_size), batch_size)
+        if fits_one_slice(samples, self.linear.weight):
+            return super().forward_cost(samples)
+        return sliced_forward_cost(self, samples)
 
     def backward_cost(self, batch_size: int) -> Cost:
-        """As the full softmax; the log-probabilities of all draws are read, or made again."""
-        if self._in_slices(self.draws * batch_size):
-            return sliced_backward_cost(self, self.draws * batch_size)
-        return self._with_all_draws(super().backward_cost(batch_size), batch_size)
+        """As the full softmax, for all draws; in several slices, the scores are made again."""
+        samples = self.draws * batch_size
+        if not self._by_kernels(samples):
+            return self._with_all_draws(super().backward_cost(batch_size), batch_size)
+        if fits_one_slice(samples, self.linear.weight):
+            return super().backward_cost(samples)
+        return sliced_backward_cost(self, samples)
 
     def _with_all_draws(self, cost: Cost, batch_size: int) -> Cost:
         more = (self.draws - 1) * batch_size * self.num_classes * self.itemsize

@@ -7,19 +7,19 @@ compile.
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from heads.loops import FAST, compiled, numba_threads, threads_for
 from heads.tree_tables import NO_CHILD
 from heads.walk import Heap, RowSums, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Array = np.ndarray
 
@@ -53,8 +53,8 @@ class NumbaWalk:
             order, places = torch.empty((2, size), dtype=torch.int64).numpy()
             slopes = input.new_empty(size, depth).numpy()
             _from_left_to_right(paths.leaf.contiguous().numpy(), depth, inner, order, places)
-            self._threads = _threads_for(slopes.size * width)
-            with _numba_threads(self._threads):
+            self._threads = threads_for(slopes.size * width, WORK_PER_THREAD)
+            with numba_threads(self._threads):
                 _score_heap(
                     self._input, rows, offsets, order, places, slopes, *results, self._threads
                 )
@@ -65,8 +65,8 @@ class NumbaWalk:
                 table.contiguous().numpy() for table in (paths.target, *paths[1:])
             )
             slopes = input.new_empty(size, nodes.shape[1], *tables.shape[1:]).numpy()
-            self._threads = _threads_for(slopes.size * width)
-            with _numba_threads(self._threads):
+            self._threads = threads_for(slopes.size * width, WORK_PER_THREAD)
+            with numba_threads(self._threads):
                 _score_table(
                     self._input, rows, offsets, target, nodes, slots, tables, slopes, *results,
                     self._threads,
@@ -99,71 +99,14 @@ class NumbaWalk:
 
     def _add(self, runs: tuple[Tensor, ...], weight: Tensor, bias: Tensor, fresh: bool) -> None:
         samples, changes, starts, rows = (run.numpy() for run in runs)
-        with _numba_threads(self._threads):
+        with numba_threads(self._threads):
             _add_runs(
                 self._input, samples, changes, starts, rows, weight.numpy(), bias.numpy(), fresh,
                 self._threads,
             )  # fmt: skip
 
 
-def _threads_for(work: int) -> int:
-    """How many of torch's threads share `work` multiply-adds."""
-    most = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-    return int(max(1, min(most, work // WORK_PER_THREAD)))
-
-
-@contextmanager
-def _numba_threads(threads: int) -> Iterator[None]:
-    """So many threads for a kernel; the caller's own kernels may want more."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
-
-
-_FAST = {"reassoc", "contract"}
-"""Sums may be taken in another order, but what is not finite stays so."""
-
-Loops = TypeVar("Loops", bound="Callable[..., Any]")
-
-
-def _next(i: int) -> int:
-    """Something to compile."""
-    return i + 1
-
-
-def _can_be_kept() -> bool:
-    """Whether compiled code can be kept on disk; raises where nothing can be compiled at all."""
-    try:
-        numba.njit(cache=True)(_next)(0)
-    except Exception:  # nowhere to write, a full disk: numba has no common type for them
-        numba.njit(_next)(0)
-        return False
-    return True
-
-
-_KEPT = _can_be_kept()
-
-
-def _start_threads() -> None:
-    """Start numba's threads, which sets how many torch would use, and set that back."""
-    threads = torch.get_num_threads()
-    numba.get_num_threads()
-    torch.set_num_threads(threads)
-
-
-_start_threads()
-
-
-def _compiled(**options: Any) -> Callable[[Loops], Loops]:
-    """Numba's decorator, with the types that it keeps and does not declare."""
-    decorate: Callable[[Loops], Loops] = numba.njit(cache=_KEPT, **options)
-    return decorate
-
-
-@_compiled(fastmath=_FAST)
+@compiled(fastmath=FAST)
 def _dot(x: Array, y: Array) -> float:
     total: float = numba.float32(0)
     for k in range(len(x)):
@@ -171,13 +114,13 @@ def _dot(x: Array, y: Array) -> float:
     return total
 
 
-@_compiled(fastmath=_FAST)
+@compiled(fastmath=FAST)
 def _add_scaled(y: Array, scale: float, x: Array) -> None:
     for k in range(len(y)):
         y[k] += scale * x[k]
 
 
-@_compiled(fastmath=_FAST)
+@compiled(fastmath=FAST)
 def _add_four_scaled(y: Array, scales: Array, a: Array, b: Array, c: Array, d: Array) -> None:
     """Four at a time, as each addition alone would read and write all of `y`."""
     p, q, r, s = scales[0], scales[1], scales[2], scales[3]
@@ -185,7 +128,7 @@ def _add_four_scaled(y: Array, scales: Array, a: Array, b: Array, c: Array, d: A
         y[k] += p * a[k] + q * b[k] + r * c[k] + s * d[k]
 
 
-@_compiled(fastmath=_FAST)
+@compiled(fastmath=FAST)
 def _add_rows_scaled(y: Array, scales: Array, rows: Array, of: Array, low: int) -> None:
     """Add to `y` the rows `of` a matrix, from column `low` on, each times its scale."""
     high = low + len(y)
@@ -203,7 +146,7 @@ def _add_rows_scaled(y: Array, scales: Array, rows: Array, of: Array, low: int) 
         _add_scaled(y, scales[k], of[rows[k], low:high])
 
 
-@_compiled()
+@compiled()
 def _from_left_to_right(
     leaf: Array, depth: int, inner_nodes: int, order: Array, places: Array
 ) -> None:
@@ -219,7 +162,7 @@ def _from_left_to_right(
     places[:] = unordered[order]
 
 
-@_compiled(parallel=True, fastmath=_FAST)
+@compiled(parallel=True, fastmath=FAST)
 def _score_heap(
     x: Array,
     w: Array,
@@ -261,7 +204,7 @@ def _score_heap(
                 _add_rows_scaled(jacobian[i], slopes[s], row[:steps], w, 0)
 
 
-@_compiled(parallel=True, fastmath=_FAST)
+@compiled(parallel=True, fastmath=FAST)
 def _score_table(
     x: Array,
     w: Array,
@@ -319,14 +262,14 @@ def _score_table(
             output[i] = total
 
 
-@_compiled()
+@compiled()
 def _log_sum_exp(a: float, b: float) -> float:
     """Of two numbers, the first of which may be minus infinity."""
     high, low = max(a, b), min(a, b)
     return high if low == -np.inf or high == np.inf else high + math.log1p(math.exp(low - high))
 
 
-@_compiled()
+@compiled()
 def _runs_of_heap(
     order: Array,
     places: Array,
@@ -357,7 +300,7 @@ def _runs_of_heap(
     return run
 
 
-@_compiled()
+@compiled()
 def _runs_of_table(
     target: Array,
     nodes: Array,
@@ -395,7 +338,7 @@ def _runs_of_table(
     return run
 
 
-@_compiled(parallel=True, fastmath=_FAST)
+@compiled(parallel=True, fastmath=FAST)
 def _add_runs(
     x: Array,
     samples: Array,

@@ -101,10 +101,13 @@ def sliced_backward_cost(head: Softmax, samples: int) -> Cost:
 
 
 def kernels(weight: Tensor) -> ModuleType:
-    """What works on a slice's logits, on the weight's device."""
+    """What works on a slice's logits, on the weight's device and in its dtype."""
+    found = None
+    if weight.is_cpu and weight.dtype == torch.float32:
+        found = optional("heads.softmax_numba")
     if weight.is_cuda and weight.dtype != torch.float64:
-        return cast("ModuleType", optional("heads.softmax_triton") or softmax_torch)
-    return softmax_torch
+        found = optional("heads.softmax_triton")
+    return cast("ModuleType", found or softmax_torch)
 
 
 def _slice_size(batch_size: int, weight: Tensor) -> int:
@@ -139,10 +142,11 @@ def chunked_log_prob(
         weight: (n, d).
         bias: (n,).
         target: (N,); one that is not in [0, n) is somebody else's.
-        noise: on top of the logits, made again in the backward; not with `keep`.
+        noise: on top of the logits, made again in the backward.
         combine: from the targets' scores, 0 where one is somebody else's, and the log-sum-exp of
             these n classes, both (N,), to those of all classes there are; None where these are all.
-        keep: whether to make all logits at once, and keep them for the backward.
+        keep: whether to make all logits at once, and keep them for the backward; those under noise
+            on the CPU alone, where that is kept with them.
     """
     record = apply if kernels(weight) is softmax_torch else opaque_apply
     output: Tensor = record(_ChunkedLogProb, input, weight, bias, target, noise, combine, keep)
@@ -171,9 +175,9 @@ class _ChunkedLogProb(torch.autograd.Function):
         with on_device(weight):
             for part in class_slices(input, weight, keep):
                 logits = F.linear(input, weight[part], bias[part])
-                running.take(logits, part.start)
+                taken = running.take(logits, part.start)
                 if keep:
-                    kept.append(logits)
+                    kept.append(logits if noise is None else taken)
         if len(weight):
             score, log_sum = running.result()
         else:  # of all classes, others have these
@@ -191,7 +195,9 @@ class _ChunkedLogProb(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, bias, target, log_sum, *kept = ctx.saved_tensors
-        slopes_of = kernels(weight).slopes
+        slopes_of, noise = kernels(weight).slopes, ctx.noise
+        if ctx.keep and noise is not None:  # that is on what was kept
+            grad_output, noise = grad_output / noise.tau, None
         grad_input = at_least_float32(torch.zeros_like(features))
         grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
         with torch.autocast(features.device.type, enabled=ctx.autocast):
@@ -201,7 +207,7 @@ class _ChunkedLogProb(torch.autograd.Function):
                 else:  # slopes are made where they lie
                     logits = kept[index].clone() if graph_is_kept() else kept[index]
                 slopes = slopes_of(
-                    logits, log_sum, target, grad_output, part.start, grad_bias[part], ctx.noise
+                    logits, log_sum, target, grad_output, part.start, grad_bias[part], noise
                 ).to(weight.dtype)
                 if ctx.autocast or weight.dtype != grad_input.dtype:
                     grad_weight[part] = slopes.t() @ features

@@ -38,12 +38,17 @@ class Running:
         self._sums: list[Tensor] = []
         self._score = torch.zeros((), device=target.device)
 
-    def take(self, logits: Tensor, start: int) -> None:
-        """A slice of the logits, (N, C), the first of which is of class `start`."""
+    def take(self, logits: Tensor, start: int) -> Tensor:
+        """A slice of the logits, (N, C), the first of which is of class `start`.
+
+        Returns:
+            The same under the noise, which is put on them where they lie if they are float32.
+        """
         logits = perturbed(at_least_float32(logits), start, self._noise)
         self._sums.append(logits.logsumexp(dim=1))
         place, inside = _place(self._target, start, logits.size(1))
         self._score = torch.where(inside, logits.gather(1, place), self._score)
+        return logits
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Score of the target, 0 where it was in no slice, and log-sum-exp, both (N,)."""

@@ -202,13 +202,24 @@ def learned_order(features: Tensor, targets: Tensor, num_classes: int) -> Tensor
         middle = (low + high) // 2
         left = leaves_before(middle) - leaves_before(low)
         centred = means[classes] - means[classes].mean(dim=0)
-        direction = torch.linalg.svd(centred, full_matrices=False).Vh[0]
+        direction = _principal(centred)
         # A principal direction has no sign of its own; fix one, so that the tree is reproducible.
         direction = direction * (1 if direction[direction.abs().argmax()] > 0 else -1)
         ranked = classes[(centred @ direction).argsort(stable=True)]
         stack.append((ranked[:left], low, middle))
         stack.append((ranked[left:], middle, high))
     return torch.cat((left_to_right[deep:], left_to_right[:deep]))
+
+
+def _principal(centred: Tensor) -> Tensor:
+    """The direction in which points around 0 scatter most, either way along it: (m, d) -> (d,)."""
+    points, width = centred.shape
+    if points == 2:  # half of all nodes: not worth a decomposition
+        return centred[0]
+    # The smaller of the two products has the same largest eigenvalue, in a tenth of a SVD's time.
+    scatter = centred.T @ centred if points > width else centred @ centred.T
+    largest: Tensor = torch.linalg.eigh(scatter).eigenvectors[:, -1]
+    return largest if points > width else largest @ centred
 
 
 def checked_order(order: Sequence[int] | Tensor, num_classes: int) -> Tensor:

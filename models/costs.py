@@ -9,15 +9,17 @@ from itertools import pairwise
 from typing import Protocol
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from heads import Head, Phase
 from heads.hierarchical import Hierarchical
 from heads.tree_softmax import TreeSoftmax
+from models.classifier import Classifier
 from models.config import Autocast
-from models.data import Split
+from models.dataset import Split
 from models.steps import WARM_UP_STEPS, casting
-from models.tinyvgg import IMAGE_SIZE, Classifier
+from models.tinyvgg import IMAGE_SIZE
 
 
 class Updates(Protocol):
@@ -110,18 +112,21 @@ def time_split(
     return TimeSplit(*zip(*rows, strict=True))
 
 
-def path_multiply_adds(head: Head) -> float:
-    """Multiply-adds of the head's forward and backward for one image.
+def path_multiply_adds(head: Head, counts: Tensor | None = None) -> float:
+    """Multiply-adds of the head's forward and backward for one image, or word.
 
-    Of a tree head only the rows on the way to a class count, its mean over classes, whether or not
+    Of a tree head only the rows on the way to a class count, its mean over classes (weighted, where
+    it is known how often each occurs), whether or not
     scoring all rows at once is faster at this size: what its accuracy is bought with where classes
     are many.
     """
     if isinstance(head, TreeSoftmax):
-        rows = float(head.scored.double().mean())
+        scored = head.scored.double().cpu()
+        rows = float(scored.mean() if counts is None else (scored @ counts.double()) / counts.sum())
     elif isinstance(head, Hierarchical):
-        rows = head.tree.expected_depth()
+        rows = head.tree.expected_depth(counts)
     else:
+        head.expect(counts)
         return float(head.forward_cost(1).multiply_adds + head.backward_cost(1).multiply_adds)
     return 3 * rows * head.in_features
 

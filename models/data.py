@@ -9,6 +9,7 @@ import socket
 import ssl
 import tempfile
 import urllib.error
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import _torchvision, folders
+from models.dataset import DataError
 from models.folders import printable, some
 
 FOLDER = Path("data")
@@ -44,10 +46,6 @@ TEST_SHARE = 0.2
 
 PER_CLASS = 500
 """Training images of each class, in CIFAR-100 as in its stand-in."""
-
-
-class DataError(Exception):
-    """The data cannot be used; the message is one line that says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,10 @@ class Split:
         if flipped is not None:
             rows = torch.where(flipped.view(-1, 1, 1, 1), rows.flip(2), rows)
         return rows.permute(0, 3, 1, 2), self.targets.index_select(0, index)
+
+    def batches(self, predictions: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in their order, so many at a time."""
+        yield from zip(self.images.split(predictions), self.targets.split(predictions), strict=True)
 
     def to(self, device: torch.device) -> Split:
         """The same split on `device`."""
@@ -119,6 +121,29 @@ class Dataset:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.classes)
+
+    @property
+    def class_counts(self) -> None:
+        """Heads are not told, as a benchmark's classes are meant to be equally frequent."""
+        return
+
+    @property
+    def followed(self) -> Split:
+        """The test images, on which nothing is chosen."""
+        return self.test
+
+    @property
+    def scored_classes(self) -> int:
+        """All of them."""
+        return self.num_classes
+
+    def fingerprint(self) -> str:
+        """A checksum of images and targets."""
+        crc = 0
+        for split in (self.train, self.test):
+            for tensor in (split.images, split.targets):
+                crc = zlib.crc32(tensor.cpu().contiguous().numpy().data, crc)
+        return f"{crc:08x}"
 
     def facts(self) -> dict[str, Any]:
         """What the results folder keeps of it; JSON's own types only."""
@@ -188,6 +213,12 @@ class Dataset:
             test=_draw(self.test, test_images, seed)[0],
             notes=notes,
         )
+
+    def shortened(self, train: int | None, seed: int = 0) -> Dataset:
+        """With so many training images at most; all of them where None."""
+        if train is None:
+            return self
+        return self.subset(min(train, len(self.train)), len(self.test), seed)
 
     def held_out(self, share: float = 0.1, seed: int = 0) -> Dataset:
         """The training images alone, some of them as test split: for choices that must not see it.

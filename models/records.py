@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from models.cases import CASES
 from models.config import TrainingConfig
-from models.data import Dataset
+from models.dataset import Dataset
 from reports.results import Training
 
-OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
+OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW", "lazy-adam": "Adam, lazy on sparse rows"}
 
 
 def begun(config: TrainingConfig, dataset: Dataset, head_multiply_adds: float = 0.0) -> Training:
     """The record of a training in which nothing has happened yet."""
-    settings = {"model": "TinyVGG", "dtype": "float32", **asdict(config)}
+    settings = {"dtype": "float32", **asdict(config), "model": CASES[config.model].title}
     settings["optimizer"] = OPTIMIZERS[config.optimizer]
     return Training(
         head=settings.pop("head"),

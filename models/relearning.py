@@ -11,12 +11,13 @@ import heads
 from heads import Head
 from heads.tree_softmax import FROM_EXAMPLES, from_examples
 from heads.trees import Tree
+from models.classifier import Classifier
 from models.config import TrainingConfig
-from models.data import Split
-from models.tinyvgg import Classifier
+from models.dataset import Split
 
-EXAMPLES = 20_000
-"""Training images that a tree is learned from, at most: enough to know each class's mean by."""
+EXAMPLES, PREDICTIONS = 20_000, 400_000
+"""Training examples that a tree is learned from, at most, and predictions in them: enough to know
+each class's mean by."""
 
 BATCH_SIZE = 500
 
@@ -35,18 +36,26 @@ def learn_tree(model: Classifier, split: Split, config: TrainingConfig) -> Tree 
 
     Args:
         model: in evaluation or not; it is left as it was.
-        split: the training images, on the model's device.
+        split: the training examples, on the model's device.
         config: says which kind of tree.
     """
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(config.seed))
-    batches = [
-        split.batch(index) for index in chosen[:EXAMPLES].to(split.targets.device).split(BATCH_SIZE)
-    ]
-    features = torch.cat([model.embed(images) for images, _ in batches])
-    targets = torch.cat([targets for _, targets in batches])
+    most = min(EXAMPLES, PREDICTIONS * len(split) // max(1, len(split.targets)))
+    features, targets = zip(
+        *(
+            (model.embed(images), targets)
+            for index in chosen[:most].to(split.targets.device).split(BATCH_SIZE)
+            for images, targets in (split.batch(index),)
+        ),
+        strict=True,
+    )
     options = config.head_options
     return from_examples(
-        options["tree"], features, targets, model.head.num_classes, options.get("branching", 2)
+        options["tree"],
+        torch.cat(features),
+        torch.cat(targets),
+        model.head.num_classes,
+        options.get("branching", 2),
     )
 
 

@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from models.classifier import Classifier
 from models.config import Autocast, TrainingConfig
-from models.data import Split
+from models.dataset import Split
 from models.optimizers import gradient_of
-from models.tinyvgg import Classifier
 
 WARM_UP_STEPS = 3
 """Steps made before one is captured: libraries choose and load their kernels in the first ones."""
@@ -34,6 +34,11 @@ class Draw:
         """The same draw on `device`."""
         flipped = None if self.flipped is None else self.flipped.to(device)
         return Draw(self.index.to(device), flipped)
+
+    def part(self, start: int, stop: int) -> Draw:
+        """What of it is seen from one place to another."""
+        flipped = None if self.flipped is None else self.flipped[start:stop]
+        return Draw(self.index[start:stop], flipped)
 
 
 def draw_epoch(images: int, config: TrainingConfig, order: torch.Generator) -> Draw:
@@ -133,11 +138,12 @@ class Captured:
 
     def epoch(self, draw: Draw) -> Iterator[Tensor]:
         """Make the epoch's steps; each loss, (), holds until the next one is asked for."""
-        self._draw.index.copy_(draw.index)
+        length = len(draw.index)
+        self._draw.index[:length].copy_(draw.index)
         if self._draw.flipped is not None and draw.flipped is not None:
-            self._draw.flipped.copy_(draw.flipped)
+            self._draw.flipped[:length].copy_(draw.flipped)
         self._start.zero_()
-        whole, rest = divmod(len(self._split), self._config.batch_size)
+        whole, rest = divmod(length, self._config.batch_size)
         for _ in range(whole):
             if self._graph is not None:
                 self._graph.replay()
@@ -151,10 +157,7 @@ class Captured:
                 self._graph.replay()
             yield self._loss
         if rest:
-            last = Draw(
-                self._draw.index[-rest:],
-                None if self._draw.flipped is None else self._draw.flipped[-rest:],
-            )
+            last = self._draw.part(length - rest, length)
             batch = next(epoch_batches(self._split, last, rest))
             yield training_step(self._model, self._optimizer, *batch, self._config.autocast)
 

@@ -1,13 +1,14 @@
-"""TinyVGG: the small convolutional body of the published study, and the classifier on top of it."""
+"""TinyVGG: the small convolutional body of the published study."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 import heads
-from heads.base import Head, HeadOutput
+from models.classifier import Body, Classifier
 
 IMAGE_SIZE = 32
 PUBLISHED_LOGITS = 100
@@ -15,7 +16,7 @@ PUBLISHED_LOGITS = 100
 On = Literal["features", "logits"]
 
 
-class TinyVGG(nn.Module):
+class TinyVGG(Body):
     """Two blocks of conv-ReLU-conv-ReLU-maxpool: images in, a flat vector of features out.
 
     The pooling comes before the second ReLU, which then has a quarter of the work: the same
@@ -64,7 +65,7 @@ class TinyVGG(nn.Module):
         return features.flatten(1)
 
 
-def initialise(body: TinyVGG) -> None:
+def initialise(body: nn.Module) -> None:
     """Draw the convolutions' weights so that ReLUs keep the signal's variance; biases are zero.
 
     torch's own initialisation makes it shrink from layer to layer, and leaves some of few channels
@@ -72,59 +73,11 @@ def initialise(body: TinyVGG) -> None:
 
     Source: He et al., "Delving Deep into Rectifiers", ICCV 2015.
     """
-    for layer in body.layers:
+    for layer in body.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
-
-
-class Classifier(nn.Module):
-    """A body, an optional linear layer, and any output head: images in, classes out.
-
-    Offers what a head offers (`forward`, `log_prob`, `predict`, `topk`), for images.
-
-    Args:
-        body: turns images into `body.out_features` features.
-        head: the output head; its `in_features` is the width of what it sits on.
-        linear: the layer between them, for a head that sits on logits.
-
-    Raises:
-        ValueError: the head's `in_features` is not the width of what it sits on.
-    """
-
-    head: Head
-
-    def __init__(self, body: TinyVGG, head: Head, linear: nn.Linear | None = None) -> None:
-        super().__init__()
-        width = body.out_features if linear is None else linear.out_features
-        if head.in_features != width:
-            raise ValueError(f"the head must have in_features={width}, got {head.in_features}")
-        self.body = body
-        self.linear = nn.Identity() if linear is None else linear
-        self.head = head
-
-    def embed(self, images: Tensor) -> Tensor:
-        """What the head sees of each image: (N, 3, 32, 32) -> (N, head.in_features)."""
-        embedded: Tensor = self.linear(self.body(images))
-        return embedded
-
-    def forward(self, images: Tensor, target: Tensor) -> HeadOutput:
-        """Log-probability of each target and the mean loss: -> (N,), ()."""
-        output: HeadOutput = self.head(self.embed(images), target)
-        return output
-
-    def log_prob(self, images: Tensor) -> Tensor:
-        """Log-probability of every class: -> (N, num_classes)."""
-        return self.head.log_prob(self.embed(images))
-
-    def predict(self, images: Tensor) -> Tensor:
-        """The most probable class: -> (N,)."""
-        return self.head.predict(self.embed(images))
-
-    def topk(self, images: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k most probable classes, best first: -> log-probabilities, classes (N, k)."""
-        return self.head.topk(self.embed(images), k)
 
 
 def build(
@@ -159,3 +112,9 @@ def build(
     linear = nn.Linear(body.out_features, PUBLISHED_LOGITS) if on == "logits" else None
     width = body.out_features if linear is None else linear.out_features
     return Classifier(body, heads.build(head, width, num_classes, **head_options), linear)
+
+
+def noise(batch: int, num_classes: int) -> Tensor:
+    """Random images: (batch, 3, 32, 32) in channels-last."""
+    images = torch.randn(batch, 3, IMAGE_SIZE, IMAGE_SIZE)
+    return images.contiguous(memory_format=torch.channels_last)

@@ -18,25 +18,19 @@ from torch.optim.lr_scheduler import LRScheduler
 from heads import Head
 from heads.gumbel import Annealing
 from heads.trees import Tree
-from models import tinyvgg
+from models import cases
+from models.classifier import Classifier
 from models.config import Autocast, TrainingConfig
 from models.costs import path_multiply_adds
-from models.data import Dataset, Split
+from models.dataset import Dataset, Split
 from models.greedy import count_greedy_misses
-from models.metrics import measure
+from models.metrics import measure, normaliser_bias
 from models.optimizers import build_optimizer, build_schedule
 from models.records import begun
 from models.relearning import first_options, head_on, learn_tree
-from models.steps import Captured, Eager, Steps, capturable, casting, draw_epoch
-from models.tinyvgg import Classifier
+from models.steps import Captured, Draw, Eager, Steps, capturable, casting, draw_epoch
 from reports.results import Epoch, Loss, Metrics, Training
 from reports.results.files import write_whole
-
-TEST_BATCH_SIZE = 100
-"""Small enough for the activations to stay in a CPU's caches, and for heads of many classes."""
-
-TEST_BATCH_SIZE_ON_ACCELERATOR = 2000
-"""Large enough to keep an accelerator busy."""
 
 
 class Observer(Protocol):
@@ -65,7 +59,10 @@ class Silent:
         """Do nothing."""
 
 
-DATA = ("name", "stand_in", "train_images", "test_images", "classes", "superclass_of")
+DATA = (
+    *("name", "stand_in", "train_images", "test_images", "classes", "superclass_of"),
+    *("num_classes", "sha256"),
+)
 """Facts of the data set that a training goes on with; where it lies and why is free to change."""
 
 
@@ -77,50 +74,41 @@ class _NotFiniteError(Exception):
     """A training loss is infinite or not a number."""
 
 
-def build_model(config: TrainingConfig, num_classes: int, steps: int = 1) -> Classifier:
+def build_model(
+    config: TrainingConfig, num_classes: int, steps: int = 1, counts: Tensor | None = None
+) -> Classifier:
     """The model of `config`, drawn from torch's global generator, on the configured device.
 
     Args:
         config: what to build.
         num_classes: number of classes.
         steps: training steps of the whole training, which `annealing` is spread over.
+        counts: how often each class occurs, for heads that make use of it.
     """
     options = first_options(config)
     if config.annealing is not None:
         options["tau"] = Annealing(*config.annealing, steps)
-    model = tinyvgg.build(
-        config.head,
-        num_classes,
-        channels=config.channels,
-        padding=config.padding,
-        on=config.on,
-        **options,
-    )
-    if config.initialisation == "kaiming":
-        tinyvgg.initialise(model.body)
-    for parameter in model.body.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    model = cases.build(config, num_classes, counts, options)
+    cases.CASES[config.model].ready(model, config)
     return model.to(config.device)
 
 
 def evaluate(
     model: Classifier, split: Split, num_classes: int, autocast: Autocast = "float32"
 ) -> tuple[Tensor, Tensor]:
-    """Mean loss, (), and the most probable classes of each image, best first, (N, at most 5)."""
+    """Mean loss, (), and the most probable classes of each prediction, best first, (N, <= 5)."""
     model.eval()
-    total = torch.zeros((), dtype=torch.float64, device=split.targets.device)
+    device = split.targets.device
+    total = torch.zeros((), dtype=torch.float64, device=device)
     ranked = []
-    on_cpu = split.targets.device.type == "cpu"
-    size = TEST_BATCH_SIZE if on_cpu else TEST_BATCH_SIZE_ON_ACCELERATOR
-    with torch.inference_mode(), casting(autocast, split.targets.device):
-        for images, targets in zip(
-            split.images.split(size), split.targets.split(size), strict=True
-        ):
-            total += model(images, targets).loss * len(targets)
-            ranked.append(model.topk(images, min(5, num_classes))[1])
+    size = model.test_batch[device.type != "cpu"]
+    with torch.inference_mode(), casting(autocast, device):
+        for inputs, targets in split.batches(size):
+            loss, best = model.tested(inputs, targets, min(5, num_classes))
+            total += loss * len(targets)
+            ranked.append(best)
     model.train()
-    return total / len(split), torch.cat(ranked)
+    return total / len(split.targets), torch.cat(ranked)
 
 
 def train(
@@ -131,7 +119,7 @@ def train(
     checkpoint: Path | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Training:
-    """Train and test one head on TinyVGG.
+    """Train and test one head on its model.
 
     A loss that is not finite ends the training with a record that says so. Whatever else goes wrong
     is raised; the last record given to `observer.on_epoch` then holds what was done.
@@ -140,7 +128,7 @@ def train(
         config: what to train.
         dataset: on what.
         observer: told of progress.
-        checkpoint: a file to keep the state in after every epoch. Where it exists, training goes on
+        checkpoint: a file to keep the state in after every pass. Where it exists, training goes on
             from it, and ends with the same result as without the interruption, bit for bit on the
             same machine.
         timer: seconds, from any origin.
@@ -155,7 +143,10 @@ def train(
 
 @dataclass
 class _State:
-    """What changes from batch to batch, and all that a checkpoint has to hold."""
+    """What changes from batch to batch, and all that a checkpoint has to hold.
+
+    But for `draw`, that of the pass: there are none within one.
+    """
 
     model: Classifier
     optimizer: torch.optim.Optimizer
@@ -163,14 +154,45 @@ class _State:
     order: torch.Generator
     record: Training
     config: TrainingConfig
+    examples: int
     tree: Tree | Tensor | None = None
     steps: Steps | None = None
+    draw: Draw | None = None
+
+    @property
+    def pass_length(self) -> int:
+        """Training steps of a pass."""
+        return -(-self.examples // self.config.batch_size)
 
     @property
     def length(self) -> int:
         """Training steps from the first epoch to the last."""
-        images: int = self.record.dataset["train_images"]
-        return self.config.epochs * -(-images // self.config.batch_size)
+        return self.config.epochs * self.pass_length
+
+    @property
+    def rounds(self) -> int:
+        """Parts of a pass: no more than it has steps."""
+        return min(self.config.rounds, self.pass_length)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a checkpoint is made here: after a whole pass.
+
+        In rounds, a pass is short and the model large; what has ended is then not kept again.
+        """
+        ended = self.record.status == "measured"
+        return len(self.record.epochs) % self.rounds == 0 and not (ended and self.rounds > 1)
+
+    def next_draw(self, done: int) -> Draw:
+        """The lot of the epoch after so many that are done: a pass, or a round's part of one."""
+        config, part = self.config, done % self.rounds
+        if part == 0 or self.draw is None:
+            self.draw = draw_epoch(self.examples, config, self.order)
+        start, stop = (
+            min(self.examples, end * self.pass_length // self.rounds * config.batch_size)
+            for end in (part, part + 1)
+        )
+        return self.draw.part(start, stop)
 
     def relearn(self, split: Split) -> None:
         """Learn the head's tree anew; the body trains on as if nothing had happened."""
@@ -206,7 +228,8 @@ def _train(
     timer: Callable[[], float],
 ) -> Training:
     length = config.epochs * -(-len(dataset.train) // config.batch_size)
-    model = build_model(config, dataset.num_classes, length)
+    counts = dataset.class_counts
+    model = build_model(config, dataset.num_classes, length, counts)
     optimizer = build_optimizer(model, config, capturable=_captures(model, config))
     state = _State(
         model,
@@ -215,6 +238,7 @@ def _train(
         torch.Generator().manual_seed(config.seed),
         begun(config, dataset, path_multiply_adds(model.head)),
         config,
+        len(dataset.train),
     )
     if checkpoint is not None and checkpoint.exists():
         _restore(state, checkpoint)
@@ -226,15 +250,19 @@ def _train(
             epoch, metrics = _epoch(state, dataset, observer, timer)
         except _NotFiniteError as error:
             return replace(state.record, reason=str(error), seconds=before + timer() - started)
-        state.record = _extend(config, state.record, epoch, metrics, before + timer() - started)
+        state.record = _extend(
+            config, state.record, epoch, metrics, before + timer() - started, state.rounds
+        )
         if state.record.status == "measured":
-            misses = count_greedy_misses(model, dataset.test.images)
             state.record = replace(
                 state.record,
-                greedy_misses=misses,
-                head_multiply_adds=path_multiply_adds(model.head),
+                greedy_misses=count_greedy_misses(model, dataset.test),
+                head_multiply_adds=path_multiply_adds(model.head, counts),
             )
-        if checkpoint is not None:
+            if dataset.followed is not dataset.test:
+                final, seconds = _final(state, dataset), before + timer() - started
+                state.record = replace(state.record, final=final, seconds=seconds)
+        if checkpoint is not None and state.is_kept:
             _save(state, checkpoint)
         observer.on_epoch(state.record)
     return state.record
@@ -245,20 +273,36 @@ def _captures(model: Classifier, config: TrainingConfig) -> bool:
     return config.graphs and capturable(model)
 
 
+def _final(state: _State, dataset: Dataset) -> Metrics:
+    """The metrics of a test split that nothing has been tested on before."""
+    loss, metrics = _test(state, dataset, dataset.test)
+    return replace(
+        metrics,
+        loss=loss,
+        normaliser_bias=normaliser_bias(state.model, dataset.test, state.config.autocast),
+    )
+
+
 def _extend(
-    config: TrainingConfig, record: Training, epoch: Epoch, metrics: Metrics, seconds: float
+    config: TrainingConfig,
+    record: Training,
+    epoch: Epoch,
+    metrics: Metrics,
+    seconds: float,
+    rounds: int = 1,
 ) -> Training:
     """The record with one more epoch in it, marked as measured if that was the last one."""
+    last = config.epochs * rounds
     epochs = (*record.epochs, epoch)
     out_of_patience = config.patience is not None and config.patience <= _epochs_since_best(epochs)
-    ended = out_of_patience or len(epochs) == config.epochs
+    ended = out_of_patience or len(epochs) == last
     return replace(
         record,
         seconds=seconds,
         status="measured" if ended else "failed",
-        reason="" if ended else f"ended after epoch {len(epochs)} of {config.epochs}",
+        reason="" if ended else f"ended after epoch {len(epochs)} of {last}",
         epochs=epochs,
-        stopped_early=len(epochs) < config.epochs and ended,
+        stopped_early=len(epochs) < last and ended,
         final=metrics if ended else None,
     )
 
@@ -283,8 +327,8 @@ def _epoch(
     if state.steps is None:
         kind = Captured if _captures(state.model, config) else Eager
         state.steps = kind(state.model, state.optimizer, dataset.train, config)
-    draw = draw_epoch(len(dataset.train), config, state.order)
-    length = -(-len(dataset.train) // config.batch_size)
+    draw = state.next_draw(number - 1)
+    length = -(-len(draw.index) // config.batch_size)
     # Summed on the device: reading every loss would make a GPU wait for the host at every batch.
     window = torch.zeros((), dtype=torch.float64, device=device)
     total, recorded = 0.0, 0
@@ -303,11 +347,8 @@ def _epoch(
             window.zero_()
         observer.on_batch(number, batch, length)
     trained = clock()
-    mean_loss, ranked = evaluate(state.model, dataset.test, dataset.num_classes, config.autocast)
+    test_loss, metrics = _test(state, dataset, dataset.followed)
     tested = clock()
-    test_loss = mean_loss.item()
-    _require_finite(test_loss, "test loss", number)
-    metrics = measure(dataset.test.targets, ranked, dataset.num_classes)
     epoch = Epoch(
         epoch=number,
         train_loss=total / length,
@@ -321,6 +362,15 @@ def _epoch(
         f1=metrics.f1,
     )
     return epoch, metrics
+
+
+def _test(state: _State, dataset: Dataset, split: Split) -> tuple[float, Metrics]:
+    """Mean loss and metrics on `split`."""
+    loss, ranked = evaluate(state.model, split, dataset.num_classes, state.config.autocast)
+    mean = loss.item()
+    _require_finite(mean, "test loss", len(state.record.epochs) + 1)
+    # A table of confusions among all classes is for those that are scored one by one.
+    return mean, measure(split.targets, ranked, dataset.num_classes, dataset.scored_classes)
 
 
 def _require_finite(loss: float, what: str, epoch: int) -> None:

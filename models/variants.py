@@ -169,28 +169,38 @@ def names() -> tuple[str, ...]:
     return tuple(VARIANTS)
 
 
-def config(name: str, **overrides: Any) -> TrainingConfig:
+def config(
+    name: str,
+    table: Mapping[str, Variant] = VARIANTS,
+    recipe: Mapping[str, Any] | None = None,
+    **overrides: Any,
+) -> TrainingConfig:
     """The settings of the variant called `name`.
 
     Args:
-        name: one of `names()`; or a head's name, with its options as in a call, for that head
-            under the published recipe.
+        name: of one of `table`; or a head's name, with its options as in a call, for that head
+            under the recipe.
+        table: the variants of a model.
+        recipe: what its heads are trained by, if nothing else is said, as fields of
+            `TrainingConfig`; by default the published one.
         overrides: fields of `TrainingConfig` to set otherwise, such as `seed` or `epochs`.
 
     Raises:
         ValueError: there is no such variant or head (the message lists them), or a bad value.
     """
     settings: Mapping[str, Any]
-    if name in VARIANTS:
-        settings = VARIANTS[name].settings
+    if name in table:
+        settings = table[name].settings
     elif name in heads.names():
-        settings = {"head": name}
+        settings = {**(recipe or {}), "head": name}
     elif name.endswith(")"):
         head, options = heads.called(name)
-        if options.get("tree") == "huffman":
+        if options.get("tree") == "huffman" and table is VARIANTS:
             raise ValueError(f"{name} is not trained: its tree is made from counts of the classes")
-        settings = {"head": head, "head_options": options}
+        settings = {**(recipe or {}), "head": head, "head_options": options}
+        if options.get("tree") in FROM_EXAMPLES and recipe:
+            settings = {**settings, "relearn": (1,)}
     else:
-        known = dict.fromkeys((*VARIANTS, *heads.names()))
+        known = dict.fromkeys((*table, *heads.names()))
         raise ValueError(f"unknown variant {name!r}; variants are: {', '.join(known)}")
     return TrainingConfig(**{"variant": name, **settings, **overrides})

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from reports import summary, terminal
 from reports.arguments import Parser
+from reports.export import ENDINGS, FORMS, Form, exported
 from reports.findings.clocks import CLOCKS, Clock
 from reports.findings.findings import Findings, find
 from reports.findings.side_by_side import LETTERS
@@ -26,6 +27,7 @@ from reports.page.stills import beside as still_beside
 from reports.page.stills import stills
 from reports.results import ResultsError, load, locate
 from reports.results.files import write_whole
+from reports.results.folder import AT, split_machine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = []
     for folder in folders:
         try:
-            runs.append(_report(folder, asked.output, asked.figure, asked.clock))
+            if asked.export:
+                _export(folder, asked.output, asked.export, asked.clock)
+                continue
+            first = _report(folder, asked.output, asked.figure, asked.clock)
+            runs.append(first)
+            # Of a cluster's run every machine has a page of its own.
+            others = () if split_machine(folder)[1] else first.run.machines[1:]
+            for machine in others:
+                part = folder.with_name(f"{folder.name}{AT}{machine}")
+                _report(part, asked.output, asked.figure, asked.clock)
         except (ResultsError, OSError) as error:
             terminal.error(error)
             status = 2
@@ -71,7 +82,7 @@ def _report(folder: Path, output: Path, figure: bool, clock: Clock | None) -> Fi
     except ValueError as error:
         raise ResultsError(str(error)) from None
     page = output / f"{findings.run.name}.html"
-    _write(page, html.render(findings))
+    _write(page, terminal.utf8(html.render(findings)))
     if findings.summarised:
         _copy(findings.run.folder / "journal.jsonl", page.with_name(beside(page.stem)))
     if figure:
@@ -79,6 +90,14 @@ def _report(folder: Path, output: Path, figure: bool, clock: Clock | None) -> Fi
             _draw(still, page.with_stem(f"{page.stem}{name}"))
     summary.show(findings, page)
     return findings
+
+
+def _export(folder: Path, output: Path, form: Form, clock: Clock | None) -> None:
+    """One run as a file for other tools."""
+    run = load(folder)
+    path = output / f"{run.name}{ENDINGS[form]}"
+    _write(path, exported(run, form, clock))
+    terminal.say(terminal.console(), f"exported: {path}", copied=True)
 
 
 def _draw(still: Figure, path: Path) -> None:
@@ -93,7 +112,7 @@ def _side_by_side(runs: Sequence[Findings], output: Path, figure: bool) -> Path:
     title = _title([findings.run.name for findings in runs])
     own = [f"{quote(os.fsencode(findings.run.name))}.html" for findings in runs]
     page = output / f"{title}.html"
-    _write(page, html.render_side_by_side(runs, own, title))
+    _write(page, terminal.utf8(html.render_side_by_side(runs, own, title)))
     if figure and (still := still_beside(runs)):
         _draw(still, page)
     return page
@@ -105,17 +124,23 @@ def _parser() -> ArgumentParser:
         "runs",
         nargs="*",
         metavar="RUN",
-        help="a results folder, or its name under --results; default: latest",
+        help="a results folder, its zip, or its name under --results; default: latest",
     )
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results/")
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("reports/html"),
-        help="folder for the pages; default: reports/html/",
+        help="folder for what is written; default: reports/html/",
     )
-    parser.add_argument(
+    also = parser.add_mutually_exclusive_group()
+    also.add_argument(
         "--figure", action="store_true", help="write the main figures as .svg and .png too"
+    )
+    also.add_argument(
+        "--export",
+        choices=FORMS,
+        help="in place of the page: every cell with its interval, for other tools",
     )
     parser.add_argument(
         "--clock",
@@ -159,9 +184,9 @@ def _gzip(given: BinaryIO, file: BinaryIO) -> None:
         shutil.copyfileobj(given, packed)
 
 
-def _write(page: Path, text: str) -> None:
+def _write(page: Path, content: bytes) -> None:
     try:
-        write_whole(page, lambda file: file.write(terminal.utf8(text)))
+        write_whole(page, lambda file: file.write(content))
     except OSError as error:
         raise _unwritten(page, error) from None
 

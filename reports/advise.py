@@ -187,7 +187,7 @@ def _show(findings: Findings, known: Adviser, asked: Question, console: Console)
     for head, why in known.left_out.items():
         terminal.say(console, f"Left out: {head} ({why}).")
     terminal.say(console, f"Predicted for {workloads.holds(findings)}.")
-    terminal.say(console, f"Predicted from {findings.run.folder}", copied=True)
+    terminal.say(console, f"Predicted from {findings.run.name}", copied=True)
 
 
 def _table(rows: Sequence[Row], asked: Question, console: Console) -> None:

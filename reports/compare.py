@@ -7,7 +7,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import false_discovery_control
 
-from reports import results, terminal, units
+from reports import terminal, units
 from reports.arguments import Parser, number
 from reports.findings.joined import join, scatter
 from reports.results import ResultsError, load, locate
@@ -150,26 +150,9 @@ def read(path: Path) -> Measured:
         return _pytest_benchmark(path)
     run = load(path)
     known = scatter(run)
-    cells = {
-        f"{c.scope} {c.pipeline or c.head} {c.phase} "
-        f"n={c.classes} batch={c.batch} d={c.features} {c.device}{_unusual(c)}": c.samples
-        for c in join(run, known)
-        if c.samples and c.replica == 0
-    }
+    cells = {c.label: c.samples for c in join(run, known) if c.samples and c.replica == 0}
     machine = run.facts.get("machine")
     return Measured(run.name, cells, known, machine if isinstance(machine, dict) else {})
-
-
-def _unusual(cell: results.Cell) -> str:
-    """What a cell has that cells usually have not, in words."""
-    said = [
-        str(getattr(cell, one.name))
-        for one in fields(results.Cell)
-        if one.name in ("dtype", "labels", "state", "optimizer", "mode")
-        and getattr(cell, one.name) != one.default
-    ]
-    said += [f"{cell.ranks} ranks"] if cell.ranks > 1 else []
-    return "".join(f" {word}" for word in said)
 
 
 def _pytest_benchmark(path: Path) -> Measured:
@@ -242,7 +225,9 @@ def common(shift: Interval, relative: bool) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 1 if a cell certainly slowed by more than the threshold, 2 on unusable input."""
     parser = Parser(prog="python -m reports.compare", description=__doc__)
-    parser.add_argument("old", metavar="RUN_A", help="results folder, run name, or .json file")
+    parser.add_argument(
+        "old", metavar="RUN_A", help="results folder, its zip or name, or .json file"
+    )
     parser.add_argument("new", metavar="RUN_B", help="the same, or 'latest'")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--all", action="store_true", help="show every cell that changed")
@@ -272,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _path(name: str, results: Path) -> Path:
     file = Path(name)
-    return file if file.is_file() else locate(name, results)
+    return file if file.is_file() and file.suffix.lower() != ".zip" else locate(name, results)
 
 
 if __name__ == "__main__":

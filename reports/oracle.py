@@ -87,7 +87,7 @@ def power(n: Array, values: Array, growth: str, error: float, step: float = STEP
     else:
         other = [_other(growth, shape) for shape in fits.curves.shapes]
         order = np.where(other, fits.squares, np.inf).argsort()[:NEAREST]
-        curves = [curve for block in order.tolist() for curve in fits.refit(block, y[None])]
+        curves = fits.refit(order, np.tile(y, (order.size, 1)))
         others = np.array([np.zeros_like(y), *(np.log(curve(n)) for curve in curves)])
     nearest = float((y - others).var(axis=1).min()) * n.size
     return float(special.ndtr(math.sqrt(nearest) / error + special.ndtri(LEVEL)))

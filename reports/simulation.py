@@ -29,9 +29,10 @@ from reports import adviser_simulation, duets_simulation, oracle, terminal
 from reports.arguments import MOST_SEED, Parser, whole
 from reports.compare import THRESHOLD, Measured, compare
 from reports.families import DESIGNS, FAMILIES, HELD_OUT, NEAR, Outcome, draw, outcome
-from reports.findings.claims import NOTHING, check, exponent, judge_growth
+from reports.findings.claims import check, exponent, judge_growth
 from reports.findings.findings import find
 from reports.findings.growth import Growth, Order, rank
+from reports.findings.verdicts import NOTHING
 from reports.results import ResultsError, load, locate
 from reports.stats import estimates
 from reports.stats.complexity import MODELS, classify, growth

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from reports import terminal, units
 from reports.arguments import Parser
-from reports.findings import agreement, answer, claims, clocks, phases, run_facts, workloads
+from reports.findings import agreement, answer, claims, clocks, phases, run_facts, words, workloads
 from reports.findings.findings import Findings, find
 from reports.findings.joined import Memory
 from reports.findings.notices import notices
@@ -93,13 +93,13 @@ def _trained(findings: Findings) -> str:
     shown = {row.trained.variant for row in findings.heads if row.trained}
     said = []
     for training in findings.run.trainings:
-        if training.variant in shown and training.final is not None:
+        if training.variant in shown and training.final is not None and not training.of_words:
             of, how, epochs = training.dataset, training.config, len(training.epochs)
             said.append(
                 f"after {epochs} epoch{'s' if epochs > 1 else ''} on {of.get('train_images')} "
                 f"images ({of.get('name')}; {how.get('optimizer')}, learning rate "
                 f"{how.get('learning_rate')}, batch {how.get('batch_size')}), where guessing "
-                f"reaches {units.share(1 / max(1, len(training.final.confusion)))}"
+                f"reaches {units.share(1 / max(1, len(training.class_names)))}"
             )
     if not said:
         return ""
@@ -139,6 +139,7 @@ def _notes(findings: Findings) -> list[str]:
         for phase in ("train", "predict")
         if findings.fastest(phase)
     ]
+    lines += words.sentences(words.Words(findings))
     lines += filter(None, [run_facts.inside(run.facts)])
     if len(run.missing):
         lines.append(f"{len(run.missing)} cell(s) skipped or failed: the report says why")

@@ -4,8 +4,13 @@ import os
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.warm import BENCH, Warm
+
+# Here, where it comes before all tests: a test keeps the deadline of when it was declared.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
 
 # A headbench that a test starts is no worker of these tests: to one, benchmarks are disabled.
 for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:

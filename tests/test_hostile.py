@@ -193,6 +193,8 @@ def answers(folder: Path, other: Path, output: Path) -> None:
     """Have all that reads a run read it; a traceback goes through."""
     run, size = str(folder), ["--classes", "500", "--memory", "1GiB"]
     report.main([run, "--output", str(output)])
+    report.main([run, "--output", str(output), "--export", "bmf"])
+    report.main([run, "--output", str(output), "--export", "csv"])
     compare.main([run, str(other)])
     compare.main([str(other), run, "--relative"])
     advise.main([*size, "--run", run])

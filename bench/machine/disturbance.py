@@ -90,19 +90,24 @@ class Watch:
 
     def advice(self) -> str:
         """What to tell the user, or nothing if the machine was quiet."""
-        found = []
-        if self.others >= BUSY:
-            found.append(f"other programs used {self.others:.0%} of the CPU")
-        if self.stolen >= STOLEN:
-            found.append(f"the host gave {self.stolen:.0%} of the CPU to other virtual machines")
-        if self.swapped_bytes:
-            found.append(f"{self.swapped_bytes / 2**20:.0f} MiB were swapped")
-        if not found:
-            return ""
-        return (
-            f"While measuring, {' and '.join(found)}: timings are slower and noisier than this "
-            "machine can do. Close other programs and run again; compare ratios, not seconds."
-        )
+        return advice(self.others, self.stolen, self.swapped_bytes)
+
+
+def advice(others: float, stolen: float, swapped_bytes: int) -> str:
+    """What to tell the user of shares of the CPU and of swapping, or nothing if all was quiet."""
+    found = []
+    if others >= BUSY:
+        found.append(f"other programs used {others:.0%} of the CPU")
+    if stolen >= STOLEN:
+        found.append(f"the host gave {stolen:.0%} of the CPU to other virtual machines")
+    if swapped_bytes:
+        found.append(f"{swapped_bytes / 2**20:.0f} MiB were swapped")
+    if not found:
+        return ""
+    return (
+        f"While measuring, {' and '.join(found)}: timings are slower and noisier than this "
+        "machine can do. Close other programs and run again; compare ratios, not seconds."
+    )
 
 
 def _share(part: float, whole: float) -> float:

@@ -62,9 +62,23 @@ def graphs(call: Call) -> Iterator[torch.cuda.CUDAGraph]:
     pool = torch.cuda.graph_pool_handle()
     for _ in range(CAPTURES):
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, stream=side_stream()):
-            call()
+        try:
+            with torch.cuda.graph(graph, pool=pool, stream=side_stream()):
+                call()
+        except Exception:
+            _settle()
+            raise
         yield graph
+
+
+def _settle() -> None:
+    """Have torch's generator know that a capture that failed is over, which one that ends tells it.
+
+    Whoever draws a number on the device is refused otherwise, from then on.
+    """
+    torch.cuda.synchronize()
+    with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=side_stream()):
+        torch.empty(1, device="cuda").uniform_()
 
 
 def one_line(error: Exception) -> str:

@@ -48,6 +48,8 @@ def measure(workload: Workload, phase: heads.Phase) -> MemoryUse:
     """Run `phase` once, as it runs in a training step, and read the allocator."""
     held = workload.held_bytes  # first: the optimizer's state is there before the phase, not of it
     timed = workload.prepare(phase)
+    if timed.company is not None:
+        timed.company(1)
     peak = peak_bytes(timed.call, workload.device, timed.before or _nothing)
     return MemoryUse(peak, *held)
 
@@ -91,8 +93,11 @@ def free_bytes(device: str) -> int:
     return free
 
 
-SCORE_COPIES = 8
-"""Tensors that may hold one score at once: it, its log-probability, a gradient, noise, levels."""
+SCORE_COPIES = {"cpu": 8, "cuda": 3}
+"""Tensors that may hold one score at once: it, its log-probability, a gradient, noise, levels.
+
+A GPU that runs out of memory says so, where a process would be killed: fewer are allowed for.
+"""
 
 
 def predicted_bytes(cell: Cell) -> int:
@@ -109,7 +114,8 @@ def predicted_bytes(cell: Cell) -> int:
     itemsize: int = PRECISIONS[cell.dtype].parameters.itemsize
     parameters = sum(p.numel() for p in module.parameters()) * itemsize
     copies = 3 + RECIPES[cell.optimizer].state
-    return copies * parameters + cost.bytes + SCORE_COPIES * scores * itemsize
+    held = SCORE_COPIES[torch.device(cell.device).type] * scores * itemsize
+    return (copies * parameters + cost.bytes + held) // cell.ranks
 
 
 def why_it_cannot_fit(cell: Cell, free: int) -> str:

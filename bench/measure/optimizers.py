@@ -62,11 +62,13 @@ RECIPES: dict[str, Recipe] = {
     "sgd": Recipe(lambda p, _: SGD(p), lambda p, _: SGD(p), 0.0, 1, 0),
     "momentum": Recipe(lambda p, _: SGD(p, momentum=MOMENTUM), None, 0.0, 2, 1),
     "adam": Recipe(
-        lambda p, eps: Adam(p, eps=eps, fused=True),
+        lambda p, eps: Adam(p, eps=eps, fused=True, capturable=p[0].is_cuda),
         lambda p, eps: SparseAdam(list(p), eps=eps),
         *(1e-8, 4, 2),
     ),
-    "adamw": Recipe(lambda p, eps: AdamW(p, eps=eps, fused=True), None, 1e-8, 5, 2),
+    "adamw": Recipe(
+        lambda p, eps: AdamW(p, eps=eps, fused=True, capturable=p[0].is_cuda), None, 1e-8, 5, 2
+    ),
     "adagrad": Recipe(
         lambda p, eps: Adagrad(p, eps=eps), lambda p, eps: Adagrad(p, eps=eps), *(1e-10, 2, 1)
     ),
@@ -127,9 +129,14 @@ class Optimizer:
         if recipe.sparse is None:
             self._made_dense, sparse = sparse, []
         dense = [p for p in self._parameters if not any(p is other for other in sparse)]
+        # What is spread over processes and what is not cannot be updated in one go.
+        kinds = [
+            [p for p in dense if type(p.data) is kind] for kind in {type(p.data) for p in dense}
+        ]
         # In float16, torch's own would be 0, and a quotient of two zeros no number.
         tiny = torch.finfo(self._parameters[0].dtype).tiny
-        for make, parameters in ((recipe.dense, dense), (recipe.sparse, sparse)):
+        makes = [*((recipe.dense, some) for some in kinds), (recipe.sparse, sparse)]
+        for make, parameters in makes:
             if make is not None and parameters:
                 made = make(parameters, max(recipe.epsilon, tiny))
                 for group in made.param_groups:

@@ -40,7 +40,7 @@ class Subjects:
             trainer = peers.trainer(cell.head)
             if trainer is None:
                 acquaint(cell)
-            self._built[cell.subject] = (trainer or Workload)(cell)
+            self._built[cell.subject] = (trainer or _workload)(cell)
         return self._built[cell.subject]
 
     def module_of(self, cell: Cell) -> Workload:
@@ -83,6 +83,15 @@ class Subjects:
         if device not in self._free:
             self._free[device] = memory.free_bytes(device)
         return self._free[device]
+
+
+def _workload(cell: Cell) -> Workload:
+    """The workload of a cell, of however many ranks."""
+    if cell.ranks == 1:
+        return Workload(cell)
+    from bench.measure.sharded import Leader  # what it takes of torch is slow to import
+
+    return Leader(cell)
 
 
 def needed(cell: Cell) -> int:

@@ -28,11 +28,14 @@ class Timed(NamedTuple):
         call: what the clock sees.
         before: what has to be done before each call, outside the clock; None if nothing has.
         laps: what `call` does, in parts that get a time of their own; empty if it has none.
+        company: is told how many calls come, before the first of them: of a head that is spread
+            over processes, the others have to make them, too.
     """
 
     call: Call
     before: Call | None = None
     laps: tuple[Call, ...] = ()
+    company: Callable[[int], None] | None = None
 
     def once(self) -> None:
         """Make the call, and before it what it needs."""
@@ -108,6 +111,8 @@ class Slice(NamedTuple):
 
 def play(timed: Timed, calls: int, timer: Timer) -> Slice:
     """Make `calls` calls; under one clock where nothing has to be done between them."""
+    if timed.company is not None:
+        timed.company(calls)
     if timed.before is not None or timed.laps:
         return _play_apart(timed, calls, timer)
     opened = account()

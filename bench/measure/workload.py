@@ -16,7 +16,9 @@ from bench.measure import l2, labels, modes, optimizers, planting, precision
 from bench.measure.duet import Rival
 from bench.measure.timing import Call, Timed
 from heads import Cost, Head, Phase
-from models import tinyvgg
+from models import cases
+from models.classifier import Classifier
+from models.config import TrainingConfig
 from reports.results import Cell
 from reports.results.cell import State
 
@@ -42,7 +44,7 @@ FEW_CLASSES = 512
 
 
 class Workload:
-    """A head, alone or on TinyVGG, with random batches and an optimizer.
+    """A head, alone or in a model, with random batches and an optimizer.
 
     The input stays, the targets change from one forward to the next. They are drawn from the cell's
     labels, and heads that can make use of it are told how often each class occurs.
@@ -59,17 +61,13 @@ class Workload:
         torch.manual_seed(seed)
         self.device, self.precision = torch.device(cell.device), precision.PRECISIONS[cell.dtype]
         dtype, features = self.precision.parameters, self.precision.features
-        with self.device:
-            peer = cell.head in peers.names()
-            self.module: nn.Module = peers.build(cell) if peer else build_module(cell)
-            self.module.to(dtype)
+        self.module: nn.Module = self.build(cell)
         shape = TARGET_BATCHES, cell.batch
         self.targets = labels.draw(cell.labels, cell.classes, shape, self.device).unbind()
         with self.device:
             if cell.scope == "in-model":
-                side = tinyvgg.IMAGE_SIZE
-                images = torch.randn(cell.batch, 3, side, side, dtype=dtype)
-                self.input = images.contiguous(memory_format=torch.channels_last)
+                seen = cases.CASES[cell.model].inputs(cell.batch, cell.classes)
+                self.input = seen.to(dtype) if seen.is_floating_point() else seen
             else:
                 # Inside a network, a head also passes a gradient on to the layer below.
                 shape = cell.batch, cell.features
@@ -84,10 +82,17 @@ class Workload:
         self._cell, self._seed = cell, seed
         self._losses: list[Tensor] = []
 
+    def build(self, cell: Cell) -> nn.Module:
+        """The module of `cell`, on its device."""
+        with self.device:
+            peer = cell.head in peers.names()
+            module: nn.Module = peers.build(cell) if peer else build_module(cell)
+            return module.to(self.precision.parameters)
+
     @property
     def head(self) -> nn.Module:
         """The head, wherever it sits."""
-        return self.module.head if isinstance(self.module, tinyvgg.Classifier) else self.module
+        return self.module.head if isinstance(self.module, Classifier) else self.module
 
     def loss(self) -> Tensor:
         """Forward: the loss with its graph."""
@@ -280,6 +285,11 @@ def why_not(cell: Cell) -> str:
         return f"no optimizer called {cell.optimizer!r}; there are: {known}"
     if cell.mode != "eager" and peers.trainer(cell.head):
         return f"{cell.head} trains by itself: there is nothing of torch to {WAYS[cell.mode]}"
+    if cell.ranks > 1:
+        from bench.measure import sharded  # what it takes of torch is slow to import
+
+        if reason := sharded.why_not(cell):
+            return reason
     if cell.optimizer == "sgd":
         return ""
     if peers.trainer(cell.head):
@@ -301,8 +311,9 @@ def acquaint(cell: Cell) -> None:
     """
     # Under uniform labels: those of a file may be of fewer classes.
     twin = replace(
-        cell.subject, classes=FEW_CLASSES, batch=2, replica=0, labels=labels.UNIFORM, mode="eager"
-    )
+        *(cell.subject,), classes=FEW_CLASSES, batch=2, replica=0,
+        labels=labels.UNIFORM, mode="eager", ranks=1,
+    )  # fmt: skip
     # Options may want more classes than that.
     _acquaint(replace(twin, classes=cell.classes) if why_unsuitable(twin) else twin)
 
@@ -315,7 +326,7 @@ def _acquaint(twin: Cell) -> None:
         workload.predict()
 
 
-def build_module(cell: Cell) -> Head | tinyvgg.Classifier:
+def build_module(cell: Cell) -> Head | Classifier:
     """The module of a cell, with freshly initialised parameters, on torch's default device.
 
     Raises:
@@ -326,7 +337,8 @@ def build_module(cell: Cell) -> Head | tinyvgg.Classifier:
     if cell.scope == "isolated":
         sizes = cell.features, cell.classes
         return heads.build(cell.head, *sizes, class_counts=counts, **options)
-    return tinyvgg.build(cell.head, cell.classes, class_counts=counts, **options)
+    config = TrainingConfig(cell.head, cell.model, width=cell.features, device=cell.device)
+    return cases.build(config, cell.classes, counts, options)
 
 
 def why_unsuitable(cell: Cell) -> str:
@@ -349,11 +361,14 @@ def _why_unsuitable(cell: Cell) -> str:
 
 def depends_on_labels(cell: Cell, phase: Phase) -> bool:
     """Whether the work of a cell's head in `phase` may depend on labels or predicted classes."""
+    if phase == "predict" and cell.ranks > 1:
+        return False  # every rank scores all of its classes
     return heads.depends_on_labels(peers.measured_as(cell).head, phase)
 
 
 def num_bytes(tensor: Tensor) -> int:
     """Bytes that a tensor holds; a sparse one its values and indices, as they are."""
+    tensor = getattr(tensor, "_local_tensor", tensor)  # of a shared one, what this process has
     if tensor.is_sparse:
         return num_bytes(tensor._values()) + num_bytes(tensor._indices())
     return tensor.numel() * tensor.element_size()

@@ -60,9 +60,13 @@ OF_THE_HEAD = ("tree", "branching", "pieces", "draws")
 """Settings that are options of the head itself."""
 
 
-def space(head: str) -> Mapping[str, Draw]:
+OF_WORDS: Mapping[str, Draw] = {"learning_rate": _between(5e-4, 3e-2)}
+"""Of a language model, the one that all heads have a different best one of."""
+
+
+def space(head: str, model: str = "tinyvgg") -> Mapping[str, Draw]:
     """What there is to choose for `head`."""
-    return {**SPACE, **SPACE_OF.get(head, {})}
+    return {**SPACE, **SPACE_OF.get(head, {})} if model == "tinyvgg" else OF_WORDS
 
 
 def draw(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -14,7 +15,7 @@ from bench.display import Display
 from bench.options import Plan
 from bench.train.pool import Pool, Tell, Work
 from models.config import TrainingConfig
-from models.data import Dataset
+from models.dataset import Dataset
 from models.training import train
 from reports.results import Loss, RunFolder, file_name
 from reports.results import Training as TrainingRecord
@@ -111,7 +112,7 @@ class Follower:
         self._batches_done = (epoch - 1) * batches + batch
         if (now := self._clock()) - self._told >= SECONDS_BETWEEN:
             self._told = now
-            share = self._batches_done / (batches * self._config.epochs)
+            share = self._batches_done / (batches * self._config.epochs * self._config.rounds)
             self._tell(Progress(share, f"epoch {epoch}, batch {batch}/{batches}"))
 
     def on_loss(self, entry: Loss) -> None:
@@ -125,11 +126,14 @@ class Follower:
         for name in ("accuracy", "top5", "f1"):
             self._writer.add_scalar(f"test/{name}", getattr(last, name), last.epoch)
         self._writer.add_scalar("loss/test", last.test_loss, last.epoch)
+        part = "epoch" if self._config.rounds == 1 else "round"
+        perplexity = f"perplexity {math.exp(last.test_loss):.4g}, " if record.of_words else ""
         line = (
-            f"epoch {last.epoch}, loss {last.train_loss:.3f}, "
+            f"{part} {last.epoch}, loss {last.train_loss:.3f}, {perplexity}"
             f"accuracy {last.accuracy:.1%}, {last.train_seconds:.1f} s"
         )
-        self._tell(Progress(last.epoch / self._config.epochs, line, line))
+        share = last.epoch / (self._config.epochs * self._config.rounds)
+        self._tell(Progress(1.0 if record.final else share, line, line))
 
     def on_end(self, record: TrainingRecord) -> None:
         """The settings beside what they led to, for TensorBoard's table of hyper-parameters."""

@@ -1,9 +1,9 @@
-"""Searches a variant's settings on a held-out part of the training images: `tox -e tune`.
+"""Searches a variant's settings on held-out images, or validation text: `tox -e tune`.
 
 Candidates are drawn at random from a stated space and thinned out by successive halving: all are
 trained briefly, the best third three times as long, and so on. Every training runs its whole
 schedule anew, because a schedule cut short says little about the whole one. The test images are
-never looked at.
+never looked at, nor is the test text. Images are judged by accuracy, words by perplexity.
 
 Source: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
 Optimization", AISTATS 2016.
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,9 +31,11 @@ from bench import interrupts, options
 from bench.display import Display
 from bench.train.pool import CrashedError, Pool, Tell, Work
 from bench.train.space import draw, space
-from models import variants
+from models import cases
+from models.cases import CASES, Wanted
 from models.config import TrainingConfig
-from models.data import DataError, Dataset, load, root
+from models.data import root
+from models.dataset import DataError, Dataset
 from models.training import train
 from reports import terminal
 from reports.arguments import MOST_SEED, Parser, number, several, shown, whole
@@ -41,6 +45,9 @@ from reports.terminal import Column
 
 THIRD = 3
 """Candidates per survivor, and how much longer a survivor is trained next; the source's choice."""
+
+VARIANTS = {"tinyvgg": "softmax-tuned", "words": "softmax"}
+"""Whose settings to search where nothing is said."""
 
 COLUMNS = {
     "epochs": Column(number=True, given_up=2),
@@ -65,6 +72,7 @@ class Trial:
         images: held-out images, over all seeds.
         seconds: of an epoch's training pass, on average.
         reason: why there is no result; empty where there is one.
+        loss: mean over seeds, of words; None where accuracy is what counts.
     """
 
     settings: Settings
@@ -73,6 +81,21 @@ class Trial:
     images: int = 0
     seconds: float = 0.0
     reason: str = ""
+    loss: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What candidates are ranked by: more is better."""
+        if self.loss is None:
+            return self.accuracy
+        return -self.loss
+
+    @property
+    def told(self) -> str:
+        """The score, for people."""
+        if self.loss is None:
+            return f"{self.accuracy:.1%}"
+        return f"perplexity {math.exp(self.loss):.4g}"
 
     @property
     def accuracy(self) -> float:
@@ -116,10 +139,15 @@ def halve(
     alive = list(candidates)
     for count, epochs in rounds:
         trials = evaluate(alive[:count], epochs)
-        best = sorted(trials, key=lambda trial: trial.accuracy, reverse=True)
+        best = sorted(trials, key=_rank, reverse=True)
         ranked = [*best, *ranked[count:]]
         alive = [trial.settings for trial in best]
     return ranked
+
+
+def _rank(trial: Trial) -> tuple[bool, float]:
+    """Who failed comes last."""
+    return not trial.reason, trial.score
 
 
 def carry_out(config: TrainingConfig, tell: Tell[None], *, dataset: Dataset) -> dict[str, Any]:
@@ -130,24 +158,23 @@ def carry_out(config: TrainingConfig, tell: Tell[None], *, dataset: Dataset) -> 
         return {"reason": str(error)}
     if record.final is None:
         return {"reason": record.reason}
-    return {
-        "right": round(record.final.accuracy * len(dataset.test)),
-        "images": len(dataset.test),
+    tested = len(dataset.test.targets)
+    found = {
+        "right": round(record.final.accuracy * tested),
+        "images": tested,
         "seconds": sum(epoch.train_seconds for epoch in record.epochs) / len(record.epochs),
     }
+    return found | ({"loss": record.epochs[-1].test_loss} if record.of_words else {})
 
 
 def prepare(
-    folder: Path | None, images: int | None, share: float
+    model: str, wanted: Wanted, train: int | None, share: float
 ) -> Work[TrainingConfig, None, dict[str, Any]]:
-    """The data of one process: the training images alone, a part of them held out to test on."""
-    dataset = load(folder)
+    """The data of one process: the training split alone, a part of it held out to test on."""
+    dataset = CASES[model].load(wanted)
     if dataset.stand_in:
         raise DataError(f"there is nothing to learn from generated images: {dataset.reason}")
-    held = dataset.held_out(share)
-    if images is not None:
-        held = held.subset(min(images, len(held.train)), len(held.test))
-    return partial(carry_out, dataset=held)
+    return partial(carry_out, dataset=dataset.held_out(share).shortened(train))
 
 
 class Book:
@@ -190,13 +217,19 @@ class Tuning:
         given = self.arguments
         threads = max(1, given.threads // given.jobs)
         own = {"epochs": epochs, "seed": seed, "device": given.device, "threads": threads}
-        return variants.config(given.variant, **{**settings, **own})
+        if given.train_batch:
+            own["batch_size"] = given.train_batch
+        if given.width:
+            own["width"] = given.width
+        return cases.config(given.model, given.variant, **{**settings, **own})
 
     def evaluate(self, candidates: Sequence[Settings], epochs: int) -> list[Trial]:
         """Train every candidate from every seed, as many at once as there are jobs."""
         given = self.arguments
         seeds = range(given.seed, given.seed + given.seeds)
         data = {"images": given.train_images, "held_out": given.held_out}
+        if given.vocabulary:
+            data["vocabulary"] = given.vocabulary
         wanted = []
         for settings in candidates:
             for seed in seeds:
@@ -221,9 +254,9 @@ class Tuning:
             _trial(settings, epochs, found[start : start + len(seeds)])
             for settings, start in zip(candidates, range(0, len(found), len(seeds)), strict=True)
         ]
-        best = max(trials, key=lambda trial: trial.accuracy)
+        best = max(trials, key=_rank)
         self.display.say(
-            f"{len(trials)} candidates after {epochs} epochs: best {best.accuracy:.1%} "
+            f"{len(trials)} candidates after {epochs} epochs: best {best.told} "
             f"with {_words(best.settings)}"
         )
         return trials
@@ -239,6 +272,7 @@ def _trial(settings: Settings, epochs: int, found: Sequence[Mapping[str, Any]]) 
         right=sum(one["right"] for one in found),
         images=sum(one["images"] for one in found),
         seconds=sum(one["seconds"] for one in found) / len(found),
+        loss=sum(one["loss"] for one in found) / len(found) if "loss" in found[0] else None,
     )
 
 
@@ -249,7 +283,8 @@ def rows(trials: Sequence[Trial], most: int = 20) -> Sequence[tuple[str, ...]]:
         told = ("-", trial.reason, "-")
         if not trial.reason:
             low, high = trial.interval
-            told = f"{trial.accuracy:.1%}", f"{low:.1%}-{high:.1%}", f"{trial.seconds:.1f}"
+            within = f"{low:.1%}-{high:.1%}" if trial.loss is None else "—"
+            told = trial.told, within, f"{trial.seconds:.1f}"
         found.append((str(trial.epochs), *told, _words(trial.settings)))
     return found
 
@@ -262,7 +297,9 @@ def parser() -> Parser:
     """The command line."""
     made = Parser("bench.train.tune", description=(__doc__ or "").partition("\n")[0])
     add = made.add_argument
-    add("--variant", default="softmax-tuned", help="whose settings to search (%(default)s)")
+    add("--model", choices=cases.names(), default="tinyvgg", help="(%(default)s)")
+    own = ", ".join(f"{variant} of {model}" for model, variant in VARIANTS.items())
+    add("--variant", default=None, help=f"whose settings to search ({own})")
     add(
         "--over",
         type=several(str),
@@ -274,7 +311,10 @@ def parser() -> Parser:
         ("--epochs", 1, options.EPOCHS, 10, "of the last round (%(default)s)"),
         ("--least-epochs", 1, options.EPOCHS, 1, "of the first (%(default)s)"),
         ("--seeds", 1, 100, 1, "per candidate (%(default)s)"),
-        ("--train-images", 1, options.IMAGES, None, "train on this many images only"),
+        ("--train-images", 1, options.IMAGES, None, "train on this many images, or words, only"),
+        ("--vocabulary", 3, options.MOST_CLASSES, None, "classes of words at most"),
+        ("--width", 1, 2**16, None, "of a language model's layers"),
+        ("--train-batch", 1, 2**20, None, "images, or windows of a text, of a training step"),
         ("--seed", 0, MOST_SEED, 0, "of draws and trainings (%(default)s)"),
         ("--threads", 1, options.THREADS, torch.get_num_threads(), "of the CPU (%(default)s)"),
         ("--jobs", 1, options.JOBS, 1, "trainings at once (%(default)s)"),
@@ -292,18 +332,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Search as the command line says; the exit status."""
     made = parser()
     given = made.parse_args(argv)
+    given.variant = given.variant or VARIANTS[given.model]
     try:
-        base = variants.config(given.variant)
+        base = cases.config(given.model, given.variant)
     except ValueError as error:
         made.error(str(error))
-    choices = space(base.head)
+    choices = space(base.head, given.model)
     if given.over:
         if unknown := [name for name in given.over if name not in choices]:
             made.error(
                 f"--over: no setting {shown(unknown[0])} for {base.head}; of: {', '.join(choices)}"
             )
         choices = {name: choices[name] for name in given.over}
-    output = given.output or Path("results/tune") / f"{given.variant}-seed{given.seed}.jsonl"
+    of = "" if given.model == "tinyvgg" else f"{given.model}-"
+    output = given.output or Path("results/tune") / f"{of}{given.variant}-seed{given.seed}.jsonl"
     chance = random.Random(given.seed)
     # The variant itself is the first candidate, so that a search never ends with less.
     candidates = [{}, *(draw(choices, base, chance) for _ in range(given.candidates - 1))]
@@ -316,7 +358,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.seeds * sum(count * epochs for count, epochs in rounds),
     )
     try:
-        ready = partial(prepare, root(given.data), given.train_images, given.held_out)
+        folder = root(given.data, os.environ if given.model == "tinyvgg" else {})
+        wanted = Wanted(folder, vocabulary=given.vocabulary)
+        ready = partial(prepare, given.model, wanted, given.train_images, given.held_out)
         pool = Pool(given.jobs, ready, lambda config, message: None)
         with interrupts.like_ctrl_c(), closing(pool):
             tuning = Tuning(given, pool, Book(output), display)
@@ -334,6 +378,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         display.stop()
     terminal.show(console, COLUMNS, rows(ranked), most=console.width)
+    if ranked and not ranked[0].reason:
+        best = {"learning_rate": base.learning_rate, **ranked[0].settings}["learning_rate"]
+        display.say(f"A sweep takes the best learning rate as --rates {given.variant}={best:g}")
     return 0
 
 

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from reports import units
+from reports.findings import word_claims
 from reports.findings.findings import Findings
 from reports.findings.growth import ORDERS, Growth, Order, rank, reading
 from reports.findings.published import PUBLISHED
 from reports.findings.trained import accuracy_over_seeds, by_variant, epoch_passes
+from reports.findings.verdicts import NOTHING, Answer, Claim, Evidence, Verdict
 from reports.results import Training
 from reports.stats import complexity, estimates
 from reports.stats.estimates import Interval
 
-Answer = Literal["supported", "contradicted", "inconclusive", "not tested"]
-
-NOTHING = "—"
 SURE = 0.95
 SAME_TIME = 0.03
 """Margins of equivalence, fixed before anything was measured. Noise is no margin: more of it may
@@ -33,52 +30,11 @@ only make an answer less decided."""
 SAME_ACCURACY = 0.025
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """One piece: its kind, the figure, and how it reads."""
-
-    kind: str
-    figure: str
-    reading: str = ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a run says about a claim.
-
-    Attributes:
-        measured: the figure to put beside the published one.
-        because: why the answer is what it is, in a sentence.
-    """
-
-    answer: Answer
-    measured: str
-    because: str
-    evidence: tuple[Evidence, ...] = ()
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim under test.
-
-    Attributes:
-        name: short and stable.
-        statement: what is claimed.
-        published: the figure or wording it was published with.
-        method: which cells test it, and how.
-        test: reads the verdict off a run's findings.
-    """
-
-    name: str
-    statement: str
-    published: str
-    method: str
-    test: Callable[[Findings], Verdict]
-
-
 def check(findings: Findings) -> tuple[tuple[Claim, Verdict], ...]:
-    """Every claim with what this run says about it."""
-    return tuple((claim, claim.test(findings)) for claim in CLAIMS)
+    """Every claim with what this run says about it; those on words where words were trained."""
+    on_words = any(training.of_words for training in findings.run.trainings)
+    claims = (*_COMPLEXITY, *word_claims.CLAIMS) if on_words else CLAIMS
+    return tuple((claim, claim.test(findings)) for claim in claims)
 
 
 # --- complexity -------------------------------------------------------------------------------
@@ -188,7 +144,11 @@ def _epochs(findings: Findings) -> Verdict:
     Two looks: the epochs themselves, trained one head after the other, and single training steps of
     the same network, measured interleaved, which a drifting machine does not favour either way.
     """
-    softmax, gumbel = _variant(findings, "softmax"), _variant(findings, "gumbel")
+    machine = findings.run.machine
+    softmax, gumbel = (
+        [seed for seed in _variant(findings, head) if seed.machine == machine]
+        for head in ("softmax", "gumbel")
+    )
     looks: list[tuple[str, Interval]] = []
     measured = NOTHING
     if _epoch_seconds(softmax) and _epoch_seconds(gumbel):
@@ -255,7 +215,8 @@ def _accuracy(head: str, published: float) -> Callable[[Findings], Verdict]:
             return Verdict("not tested", NOTHING, "It was not trained.")
         if findings.run.stand_in:
             return Verdict("not tested", NOTHING, "Stand-in images: their accuracy says nothing.")
-        found = accuracy_over_seeds([t.final.confusion for t in trainings if t.final])
+        tables = [t.final.confusion for t in trainings if t.final]
+        found = accuracy_over_seeds([table for table in tables if table is not None])
         measured = (
             f"{units.share_interval(found)} ({trainings[0].variant}, {_seeds(len(trainings))})"
         )
@@ -337,7 +298,7 @@ def _reaches(name: str, head: str, published: float) -> Claim:
     )
 
 
-CLAIMS: tuple[Claim, ...] = (
+_COMPLEXITY: tuple[Claim, ...] = (
     Claim(
         "softmax-linear",
         "Softmax costs O(n) in the number of classes.",
@@ -359,6 +320,10 @@ CLAIMS: tuple[Claim, ...] = (
         _GROWTH,
         _complexity("hierarchical", "O(log n)", at_most=True),
     ),
+)
+
+CLAIMS: tuple[Claim, ...] = (
+    *_COMPLEXITY,
     Claim(
         "gumbel-epoch",
         "An epoch with Gumbel-softmax takes no longer than one with softmax.",

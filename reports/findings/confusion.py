@@ -34,7 +34,7 @@ def row_shares(table: np.ndarray) -> np.ndarray:
 
 def most_confused(training: Training) -> list[tuple[str, str, float]]:
     """The pairs (true class, predicted class) that took most of the true class's images."""
-    if training.final is None:
+    if training.final is None or training.final.confusion is None:
         return []
     shares = row_shares(training.final.confusion)
     np.fill_diagonal(shares, 0)
@@ -58,11 +58,14 @@ def per_class(finished: Sequence[Training]) -> PerClass:
     Args:
         finished: trainings that have a final test.
     """
-    shown = [t for t in first_seeds(finished) if t.final is not None]
+    shown = [t for t in first_seeds(finished) if t.final is not None and t.final.per_class]
     names = shown[0].class_names if shown else ()
     same = [t for t in shown if t.class_names == names]
     columns = [
-        t.final.per_class[share] for t in same if t.final for share in ("f1", "precision", "recall")
+        t.final.per_class[share]
+        for t in same
+        if t.final and t.final.per_class
+        for share in ("f1", "precision", "recall")
     ]
     return PerClass(
         variants=tuple(t.variant for t in same),

@@ -184,7 +184,7 @@ class Findings:
     @cached_property
     def trained(self) -> tuple[Trained, ...]:
         """What the trainings reached."""
-        return trained(self.run.trainings)
+        return trained(self.run.trainings, self.run.machine)
 
     def fastest(self, phase: str) -> tuple[Fastest, ...]:
         """The fastest head at every class count and batch size."""

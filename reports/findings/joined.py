@@ -113,6 +113,7 @@ class Setting:
     state: str = "untrained"
     mode: str = "eager"
     ranks: int = 1
+    model: str = "tinyvgg"
 
     def holds(self, cell: results.Cell) -> bool:
         """Whether a cell was measured in this setting and is no second half of an A/A pair."""

@@ -9,6 +9,7 @@ from typing import Any
 from reports import units
 from reports.findings import faults, phases, run_facts
 from reports.findings.findings import Findings
+from reports.results.folder import AT
 from reports.stats import estimates
 
 NOISY = 0.2
@@ -42,6 +43,16 @@ def notices(findings: Findings) -> tuple[Notice, ...]:
                 "Stand-in images",
                 f"the training used generated images{_reason(facts)}. Times are real; no accuracy "
                 "of this run is compared with any claim.",
+            )
+        )
+    if len(run.machines) > 1:
+        others = ", ".join(name for name in run.machines if name != run.machine)
+        found.append(
+            Notice(
+                "One machine of several",
+                f"{run.machine} measured all times and bytes here. What {others} measured, "
+                f"{run.folder.name}{AT}MACHINE shows: figures of different machines are not held "
+                "against each other. Accuracies are of all machines, training times of this one.",
             )
         )
     if not facts.get("finished"):

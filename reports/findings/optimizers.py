@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from reports.findings import claims
-from reports.findings.claims import Answer
 from reports.findings.findings import Findings
 from reports.findings.growth import Growth, Order, rank
 from reports.findings.joined import Cell
+from reports.findings.verdicts import Answer
 from reports.stats.complexity import Verdict
 from reports.stats.estimates import Interval
 

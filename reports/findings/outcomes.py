@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reports.findings.findings import Findings
-from reports.findings.trained import accuracy, by_variant, epoch_passes
+from reports.findings.trained import by_variant, epoch_passes, reached
 from reports.stats.estimates import Interval
 from reports.stats.pareto import front
 
 COSTS = {
     "training": "training time in all",
-    "step": "training step of TinyVGG",
+    "step": "training step of the model",
 }
 """What accuracy can cost, and its name on an axis; test passes are left out of both."""
 
@@ -26,7 +26,7 @@ class Outcome:
 
     Attributes:
         accuracy: over seeds, with its 95 % interval.
-        each_seed: (seconds of training in all, accuracy) of every seed.
+        each_seed: (seconds of training in all, accuracy) of every seed trained on this machine.
         costs: key of `COSTS` -> seconds, as far as measured. That of the training is its mean over
             seeds, between the shortest and the longest; that of a step a 95 % interval.
         front: the costs on whose front it is.
@@ -45,6 +45,7 @@ class Outcome:
 def outcomes(findings: Findings) -> tuple[Outcome, ...]:
     """One entry per variant that finished a training."""
     trainings = by_variant(findings.run.trainings)
+    timed = by_variant(findings.run.timed)
     batches = {
         variant: batch
         for variant, seeds in trainings.items()
@@ -57,14 +58,15 @@ def outcomes(findings: Findings) -> tuple[Outcome, ...]:
     rows = []
     for row in findings.trained:
         each = tuple(
-            (float(taken.sum()), accuracy(seed.final.confusion))
-            for seed, taken in zip(
-                trainings[row.variant], epoch_passes(trainings[row.variant]), strict=True
-            )
+            (float(taken.sum()), reached(seed))
+            for seeds in (timed.get(row.variant, []),)
+            for seed, taken in zip(seeds, epoch_passes(seeds), strict=True)
             if seed.final is not None
         )
         taken_in_all = [seconds for seconds, _ in each]
-        costs = {"training": Interval(min(taken_in_all), row.total_seconds, max(taken_in_all))}
+        costs = {}
+        if row.total_seconds is not None:
+            costs["training"] = Interval(min(taken_in_all), row.total_seconds, max(taken_in_all))
         step = steps.get(batches.get(row.variant, 0), {}).get(row.head)
         if step is not None:
             costs["step"] = step

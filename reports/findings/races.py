@@ -63,9 +63,9 @@ def raced(run: Run) -> tuple[Raced, ...]:
 def missed(run: Run) -> tuple[Missed, ...]:
     """The trainings of a run whose head predicts by a search."""
     return tuple(
-        Missed(t.variant, t.seed, share(t.greedy_misses, int(t.final.confusion.sum())))
+        Missed(t.variant, t.seed, share(t.greedy_misses, t.final.tested))
         for t in run.trainings
-        if t.final is not None and t.greedy_misses is not None and t.final.confusion.any()
+        if t.final is not None and t.greedy_misses is not None and t.final.tested
     )
 
 

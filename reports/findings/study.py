@@ -24,7 +24,7 @@ from reports.findings.step_time import (
     step_times,
 )
 from reports.findings.superclasses import Within, within
-from reports.findings.trained import Trained, accuracy, by_variant, seeds_reach
+from reports.findings.trained import Trained, by_variant, reached, seeds_reach
 from reports.results import Training
 from reports.stats.estimates import Interval
 from reports.stats.pareto import front
@@ -269,6 +269,7 @@ class Study:
             for step in self.step_times
             if step.batch == training.config.get("batch_size")
             and training.final is not None
+            and training.final.confusion is not None
             and step.classes == len(training.final.confusion)
         }
         tuned = trained.variant.endswith(TUNED)
@@ -293,7 +294,7 @@ def _pair(training: Training) -> tuple[int, str, str, int]:
 
 
 def _accuracy(training: Training) -> float:
-    return accuracy(training.final.confusion) if training.final is not None else math.nan
+    return reached(training)
 
 
 def _baseline(variant: str) -> str:

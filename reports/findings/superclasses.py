@@ -34,7 +34,9 @@ def within(variant: str, seeds: Sequence[Training]) -> Within | None:
     tables = [
         training.final.confusion
         for training in seeds
-        if training.final is not None and training.superclass_of == groups
+        if training.final is not None
+        and training.final.confusion is not None
+        and training.superclass_of == groups
     ]
     return Within(
         variant=variant,

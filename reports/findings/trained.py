@@ -28,8 +28,9 @@ class Trained:
         top5: share of images whose class is among the five most probable, likewise.
         f1: macro F1, likewise.
         epoch_seconds: training time of an epoch, without its test pass; None where the clock was
-            too coarse to see it.
-        total_seconds: training time of the whole, without test passes; mean over seeds.
+            too coarse to see it, or no seed was trained on the machine whose figures are read.
+        total_seconds: training time of the whole, without test passes; mean over seeds; None
+            likewise.
     """
 
     variant: str
@@ -40,12 +41,17 @@ class Trained:
     top5: Interval
     f1: Interval
     epoch_seconds: Interval | None
-    total_seconds: float
+    total_seconds: float | None
 
 
-def trained(trainings: Sequence[Training]) -> tuple[Trained, ...]:
-    """One entry per variant that finished a training, in the order of `trainings`."""
-    return tuple(_trained(seeds) for seeds in by_variant(trainings).values())
+def trained(trainings: Sequence[Training], machine: str = "") -> tuple[Trained, ...]:
+    """One entry per variant that finished a training, in the order of `trainings`.
+
+    Args:
+        trainings: of whatever machines.
+        machine: whose seconds are read.
+    """
+    return tuple(_trained(seeds, machine) for seeds in by_variant(trainings).values())
 
 
 def by_variant(trainings: Iterable[Training]) -> dict[str, list[Training]]:
@@ -62,21 +68,32 @@ def epoch_passes(trainings: Sequence[Training]) -> list[np.ndarray]:
     return [np.array([one.train_seconds for one in t.epochs]) for t in trainings if len(t.epochs)]
 
 
-def _trained(seeds: Sequence[Training]) -> Trained:
+def _trained(seeds: Sequence[Training], machine: str) -> Trained:
     finals = [t.final for t in seeds if t.final is not None]
-    tables = [final.confusion for final in finals]
-    passes = epoch_passes(seeds)
+    tables = [final.confusion for final in finals if final.confusion is not None]
+    tested = [final.tested for final in finals]
+    passes = epoch_passes([seed for seed in seeds if seed.machine == machine])
+    seen = passes and min(map(np.median, passes)) > SHORTEST
     return Trained(
         variant=seeds[0].variant,
         head=seeds[0].head,
         seeds=len(seeds),
         epochs=max(len(t.epochs) for t in seeds),
-        accuracy=accuracy_over_seeds(tables),
-        top5=share_over_seeds([f.top5 for f in finals], [int(t.sum()) for t in tables]),
-        f1=f1_over_seeds(tables),
-        epoch_seconds=estimates.median(passes) if min(map(np.median, passes)) > SHORTEST else None,
-        total_seconds=float(np.mean([taken.sum() for taken in passes])),
+        accuracy=share_over_seeds([reached(t) for t in seeds], tested),
+        top5=share_over_seeds([f.top5 for f in finals], tested),
+        # Without its table nothing is known of how the test words' scatter moves it.
+        f1=f1_over_seeds(tables) if tables else _with_scatter([f.f1 for f in finals], [0.0]),
+        epoch_seconds=estimates.median(passes) if seen else None,
+        total_seconds=float(np.mean([taken.sum() for taken in passes])) if passes else None,
     )
+
+
+def reached(training: Training) -> float:
+    """The accuracy of a finished training: from its table of confusions, where it has one."""
+    if training.final is None:
+        return math.nan
+    table = training.final.confusion
+    return training.final.accuracy if table is None else accuracy(table)
 
 
 def accuracy(confusion: np.ndarray) -> float:

@@ -46,8 +46,8 @@ def stills(findings: Findings) -> dict[str, Figure]:
         figures[""] = curves.overview(named, looks, title)
     if series := memory.series(findings, lambda used: used.total):
         figures["-memory"] = curves.against_classes(series, looks, "bytes", units.num_bytes)
-    if findings.trained:
-        figures["-accuracy"] = training.accuracy_against_time(findings.trained, looks)
+    if reached := training.accuracy_against_time(findings.trained, looks):
+        figures["-accuracy"] = reached
     if frontier := study.frontier(Study(findings).frontier, looks):
         figures["-frontier"] = frontier
     return figures

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from reports.results.archive import locate
 from reports.results.cell import (
     CELL,
     MODES,
@@ -18,7 +19,7 @@ from reports.results.cell import (
     Scope,
     State,
 )
-from reports.results.folder import ResultsError, RunFolder, file_name, latest, locate
+from reports.results.folder import ResultsError, RunFolder, file_name, folder_of, latest
 from reports.results.journal import (
     COLLECTIVES,
     MEMORY,
@@ -66,6 +67,7 @@ __all__ = [
     "Time",
     "Training",
     "file_name",
+    "folder_of",
     "latest",
     "load",
     "locate",

@@ -23,8 +23,10 @@ WHOLE: tuple[Phase, ...] = ("train", "predict")
 """Phases that are calls of their own, and no parts of one: what can be captured, compiled or shared
 by ranks."""
 
-
 LONGEST_OPTIONS = 120
+
+UNUSUAL = ("dtype", "labels", "state", "optimizer", "mode")
+"""Fields that are said in a line only where they are not as usual."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,13 @@ class Cell(Record):
     """One point of the grid.
 
     Attributes:
-        scope: the head alone on random features, on top of TinyVGG, or a pipeline that feeds both.
+        scope: the head alone on random features, on top of a model's body, or a pipeline that feeds
+            both.
         head: a registered name.
         phase: what the clock sees.
         classes: size of the output.
-        batch: samples per call.
-        features: width of the head's input (in-model: what TinyVGG's body gives).
+        batch: samples per call: images, or words that are predicted.
+        features: width of the head's input (in-model: what the model's body gives).
         dtype: of parameters and features; or how products are made of float32 ones: `tf32`,
             `autocast-bfloat16`.
         device: `cpu` or `cuda`.
@@ -54,6 +57,7 @@ class Cell(Record):
             module that went through `torch.compile` (`compile`).
         ranks: processes that share the head's classes, each with `threads` or a GPU of its own; the
             batch is the same on all. 1 is the head as it is.
+        model: whose body the head sits on, where it sits on one.
 
     Raises:
         ValueError: a pipeline in another scope, or none in its own; a state in another phase; a
@@ -77,6 +81,7 @@ class Cell(Record):
     optimizer: str = field(default="sgd", metadata=checked(name, later=True))
     mode: Mode = field(default="eager", metadata=checked(choice, MODES, later=True))
     ranks: int = field(default=1, metadata=checked(count, 1, later=True))
+    model: str = field(default="tinyvgg", metadata=checked(name, later=True))
 
     def __post_init__(self) -> None:
         if bool(self.pipeline) != (self.scope == "pipeline"):
@@ -114,6 +119,19 @@ class Cell(Record):
     def name(self) -> str:
         """The head with its options, as in a call: `hierarchical(tree=huffman)`."""
         return f"{self.head}({self.options})" if self.options else self.head
+
+    @property
+    def label(self) -> str:
+        """The cell in a line, without the threads that its run had; usual things go unsaid."""
+        said = (
+            f"{self.scope} {self.pipeline or self.name} {self.phase} "
+            f"n={self.classes} batch={self.batch} d={self.features} {self.device}"
+        )
+        for one in fields(Cell):
+            value = getattr(self, one.name)
+            if one.name in UNUSUAL and value != one.default:
+                said += f" {value}"
+        return said + (f" {self.ranks} ranks" if self.ranks > 1 else "")
 
 
 CELL = tuple(one.name for one in fields(Cell))

@@ -7,6 +7,7 @@ value or raises a `ValueError` of one line: what was expected, and what is there
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar
@@ -133,6 +134,17 @@ def name(record: Mapping[str, Any], field: str, least: int = 1, most: int = LONG
     if not value.isprintable() or not least <= len(value) <= most:
         raise ValueError(
             f"{field}: expected {least} to {most} printable characters, got {short(value)}"
+        )
+    return value
+
+
+def machine_name(record: Mapping[str, Any], field: str, least: int = 1) -> str:
+    """A name of a machine of a cluster, of which a file's name can be made."""
+    value = text(record, field)
+    if not re.fullmatch(rf"[A-Za-z0-9._-]{{{least},{LONGEST_NAME}}}", value):
+        raise ValueError(
+            f"{field}: expected {least} to {LONGEST_NAME} letters, digits, '.', '_' and '-', "
+            f"got {short(value)}"
         )
     return value
 

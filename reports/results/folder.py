@@ -26,6 +26,18 @@ def named(file_name: str) -> str:
     return file_name.replace("+", "/")
 
 
+AT = "@"
+"""Between a run and one of the machines of the cluster that measured it."""
+
+
+def split_machine(folder: Path) -> tuple[Path, str]:
+    """`results/run@machine` -> the run's folder and the machine; no machine for a folder itself."""
+    run, at, machine = folder.name.rpartition(AT)
+    if at and machine and not folder.is_dir() and (whole := folder.with_name(run)).is_dir():
+        return whole, machine
+    return folder, ""
+
+
 class ResultsError(Exception):
     """One line for the user: what is wrong, what was expected, what to do."""
 
@@ -114,6 +126,11 @@ class RunFolder:
                 continue
         return False
 
+    @property
+    def attempts(self) -> Path:
+        """Where a run on a cluster notes what each machine began, and how that ended."""
+        return self.path / "attempts.jsonl"
+
     def write_attempt(self, what: str, attempts: int) -> None:
         """Note what is being measured, and for which time."""
         write_json(self.path / "running.json", {"what": what, "attempts": attempts})
@@ -194,8 +211,10 @@ def latest(results: Path) -> Path:
     raise ResultsError(f"no run under {results}/: measure one first with 'tox -e bench'")
 
 
-def locate(run: str, results: Path) -> Path:
+def folder_of(run: str, results: Path) -> Path:
     """The folder that `run` means: itself a folder, the name of one under `results`, or 'latest'.
+
+    With `@machine` behind it, that machine's part of a run on a cluster.
 
     Raises:
         ResultsError: there is no such folder.
@@ -203,8 +222,11 @@ def locate(run: str, results: Path) -> Path:
     if run == "latest":
         return latest(results)
     for folder in (Path(run), results / run):
-        if folder.is_dir():
+        if split_machine(folder)[0].is_dir():
             return folder
+    if run.startswith(f"latest{AT}"):
+        newest = latest(results)
+        return newest.with_name(run.replace("latest", newest.name, 1))
     known = ", ".join(folder.name for folder in _runs(results)) or "none"
     raise ResultsError(
         f"no run {run!r}: neither a folder nor the name of one under {results}/ (there: {known})"

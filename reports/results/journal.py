@@ -21,6 +21,7 @@ from reports.results.fields import (
     durations,
     each,
     flag,
+    machine_name,
     mapping,
     name,
     number,
@@ -292,6 +293,7 @@ class Entry:
         reason: one line, empty when measured.
         figures: what was measured, of the class in `KINDS`; None when it was not.
         session: which of the run's sessions measured it, from 1 on; see `run.json`.
+        machine: of a run on a cluster, which of its machines measured it; else empty.
     """
 
     kind: Kind
@@ -301,6 +303,7 @@ class Entry:
     reason: str
     figures: Figures | None
     session: int = 1
+    machine: str = ""
 
     @property
     def key(self) -> tuple[Kind, Cell, int]:
@@ -316,7 +319,7 @@ class Entry:
             "pass": self.pass_index,
             "session": self.session,
             "written": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        }
+        } | ({"machine": self.machine} if self.machine else {})
         if self.figures is None:
             return line | {"reason": self.reason}
         return line | self.figures.dump()
@@ -331,13 +334,15 @@ class Entry:
         kind, status = choice(line, "kind", tuple(KINDS)), choice(line, "status", STATUSES)
         cell, index = Cell.load(mapping(line, "cell")), count(line, "pass")
         session = count(line, "session", 1) if "session" in line else 1
+        machine = machine_name(line, "machine") if "machine" in line else ""
+        where = session, machine
         if (wanted := PLACES.get(kind)) and (cell.scope, cell.phase) != wanted:
             raise ValueError(f"kind {kind!r} is measured of {' '.join(wanted)} cells alone")
         if cell.scope == "pipeline" and kind != "time":
             raise ValueError(f"kind {kind!r} is not measured of a pipeline")
         if status != "measured":
-            return cls(kind, status, cell, index, text(line, "reason"), None, session)
-        return cls(kind, status, cell, index, "", KINDS[kind].load(line), session)
+            return cls(kind, status, cell, index, text(line, "reason"), None, *where)
+        return cls(kind, status, cell, index, "", KINDS[kind].load(line), *where)
 
 
 class Journal:

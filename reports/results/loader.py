@@ -7,6 +7,7 @@ named in `Run.warnings`; the rest can still be reported.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.results.cell import CELL
 from reports.results.files import Reader
-from reports.results.folder import ResultsError, named, read_facts
+from reports.results.folder import AT, ResultsError, named, read_facts, split_machine
 from reports.results.journal import KINDS, Entry, Journal, Kind
 from reports.results.training import Training
 
@@ -29,6 +30,9 @@ TOO_SHORT = "the clock saw no time pass: it is too coarse for this cell"
 @dataclass(frozen=True, eq=False)
 class Run:
     """One run's results, as measured: no statistic is computed yet.
+
+    Of a run on a cluster this is what one of its machines measured, so that figures of different
+    machines never meet; accuracies are no machine's, and all trainings are there.
 
     Attributes:
         folder: where the run lies.
@@ -47,6 +51,8 @@ class Run:
         heads: every head that occurs, with its options, in the order in which the run named them.
         pipelines: likewise, every pipeline of training steps that was timed.
         warnings: what was malformed, one line each.
+        machine: of a cluster, that measured it; empty where the run is of one machine alone.
+        machines: of the cluster, that measured or trained anything: those of most lines first.
     """
 
     folder: Path
@@ -63,11 +69,22 @@ class Run:
     heads: tuple[str, ...]
     pipelines: tuple[str, ...]
     warnings: tuple[str, ...]
+    machine: str = ""
+    machines: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The folder's name: unlike the name written inside it, it is safe to build a path from."""
-        return self.folder.name
+        """The folder's name: unlike the name written inside it, it is safe to build a path from.
+
+        Where several machines measured the run, with that of the one whose figures these are.
+        """
+        several = len(self.machines) > 1
+        return f"{self.folder.name}{AT}{self.machine}" if several else self.folder.name
+
+    @property
+    def timed(self) -> tuple[Training, ...]:
+        """The trainings whose seconds are those of this machine."""
+        return tuple(one for one in self.trainings if one.machine == self.machine)
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -88,17 +105,28 @@ class Run:
 
 
 def load(folder: Path) -> Run:
-    """Read the run in `folder`.
+    """Read the run in `folder`; of several machines, that in `folder@machine`.
+
+    Where no machine is named, it is the one that measured most.
 
     Raises:
-        ResultsError: the folder is missing, empty, or written in a schema unknown here.
+        ResultsError: the folder is missing, empty, or written in a schema unknown here; there is
+            no such machine.
     """
+    folder, asked = split_machine(folder)
     if not folder.is_dir():
         raise ResultsError(f"{folder} is not a results folder: expected a folder with a run.json")
     reader = Reader(folder)
     facts = read_facts(reader)
     entries = _entries(reader)
     trainings = _trainings(reader)
+    machines = _machines(entries, trainings)
+    machine = asked or next(iter(machines), "")
+    if asked and asked not in machines:
+        raise ResultsError(
+            f"no machine {asked!r} measured {folder.name}; there are: {', '.join(machines)}"
+        )
+    entries = [entry for entry in entries if entry.machine == machine]
     if not (entries or trainings):
         raise ResultsError(
             f"{reader.folder} holds no measurement: "
@@ -110,7 +138,7 @@ def load(folder: Path) -> Run:
     variants = _ordered((t.variant for t in trainings), facts, "trained", "heads")
     return Run(
         folder=reader.folder,
-        facts=facts,
+        facts={**facts, **_facts_of(facts, machine)},
         times=_measured(entries, "time"),
         clocks=_measured(entries, "device"),
         memory=_measured(entries, "memory"),
@@ -130,15 +158,32 @@ def load(folder: Path) -> Run:
         heads=_ordered([*heads, *trained], facts, "heads"),
         pipelines=tuple(dict.fromkeys(e.cell.pipeline for e in entries if e.cell.pipeline)),
         warnings=tuple(reader.warnings),
+        machine=machine,
+        machines=machines,
     )
 
 
+def _machines(entries: Iterable[Entry], trainings: Iterable[Training]) -> tuple[str, ...]:
+    """Those that a cluster's run was made on, who measured most first; none of any other run."""
+    lines = Counter(entry.machine for entry in entries)
+    # A training is one line of the run's, but only of its own machine's.
+    lines.update(training.machine for training in trainings)
+    return tuple(name for name, _ in lines.most_common() if name)
+
+
+def _facts_of(facts: Mapping[str, Any], machine: str) -> Mapping[str, Any]:
+    """What `run.json` says of one of a cluster's machines in particular."""
+    machines = facts.get("machines")
+    own = machines.get(machine) if isinstance(machines, dict) else None
+    return own if isinstance(own, dict) else {}
+
+
 def _entries(reader: Reader) -> list[Entry]:
-    """The journal; of a cell twice in a pass, the last line counts."""
+    """The journal; of a cell twice in a pass on one machine, the last line counts."""
     lines = Journal(reader.folder / "journal.jsonl").entries(reader)
-    entries = {entry.key: entry for entry in lines}
+    entries = {(entry.key, entry.machine): entry for entry in lines}
     # What failed is tried again when the run is resumed; only what was measured is so only once.
-    measured = [entry.key for entry in lines if entry.status == "measured"]
+    measured = [(entry.key, entry.machine) for entry in lines if entry.status == "measured"]
     if repeated := len(measured) - len(set(measured)):
         reader.warnings.append(
             f"journal.jsonl: {repeated} cell(s) measured twice in one pass; the last line counts"

@@ -100,7 +100,12 @@ class Metrics(Record):
         recall: mean over classes of the share of its images that are found.
         f1: mean over classes of the harmonic mean of the two.
         per_class: `precision`, `recall` and `f1` of each class.
-        confusion: (classes, classes); [i, j] counts the images of class i predicted as j.
+        confusion: (classes, classes); [i, j] counts the images of class i predicted as j. Neither
+            is kept where macro averages are over some classes alone, as there are too many.
+        predictions: that were tested. None in old records.
+        loss: mean over them; None where it is that of the last epoch.
+        normaliser_bias: by how many nats training takes them to be too probable, on average, as it
+            estimates the normaliser; None for a head that does not.
 
     Raises:
         ValueError: `per_class` and `confusion` are of different numbers of classes.
@@ -111,10 +116,24 @@ class Metrics(Record):
     precision: float = field(metadata=checked(number, 0, 1))
     recall: float = field(metadata=checked(number, 0, 1))
     f1: float = field(metadata=checked(number, 0, 1))
-    per_class: Mapping[str, Sequence[float]] = field(metadata=checked(_per_class))
-    confusion: np.ndarray = field(metadata=checked(_table))
+    per_class: Mapping[str, Sequence[float]] | None = field(metadata=checked(optional, _per_class))
+    confusion: np.ndarray | None = field(metadata=checked(optional, _table))
+    predictions: int | None = field(default=None, metadata=checked(optional, count, later=True))
+    loss: float | None = field(default=None, metadata=checked(optional, loss, later=True))
+    normaliser_bias: float | None = field(
+        default=None, metadata=checked(optional, number, -LARGEST, later=True)
+    )
+
+    @property
+    def tested(self) -> int:
+        """How many predictions were made; 0 where that is not known."""
+        if self.confusion is not None:
+            return int(self.confusion.sum())
+        return self.predictions or 0
 
     def __post_init__(self) -> None:
+        if self.per_class is None or self.confusion is None:
+            return
         for share, values in self.per_class.items():
             if len(values) != len(self.confusion):
                 raise ValueError(
@@ -124,7 +143,7 @@ class Metrics(Record):
 
 @dataclass(frozen=True, eq=False)
 class Training(Record):
-    """One training of TinyVGG with one head from one seed.
+    """One training of a model with one head from one seed.
 
     Attributes:
         head: what it is trained with.
@@ -144,6 +163,7 @@ class Training(Record):
         final: the metrics after the last epoch; None where it has not ended well.
         greedy_misses: then, for a head that searches a tree, how many test images a greedy descent
             answers otherwise than the exact search; else, and in old records, None.
+        machine: of a run on a cluster, which of its machines trained it; else empty.
     """
 
     head: str = field(metadata=checked(name))
@@ -163,6 +183,7 @@ class Training(Record):
     stopped_early: bool = field(default=False, metadata=checked(flag))
     final: Metrics | None = field(default=None, metadata=checked(optional, one, Metrics))
     greedy_misses: int | None = field(default=None, metadata=checked(optional, count, later=True))
+    machine: str = field(default="", metadata=checked(fields.machine_name, 0, later=True))
 
     def dump(self) -> dict[str, Any]:
         """The record as JSON has it."""
@@ -181,7 +202,7 @@ class Training(Record):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Of each class tested; its number where the data set does not name as many."""
-        size = 0 if self.final is None else len(self.final.confusion)
+        size = self._confused
         names = self.dataset.get("classes")
         if not isinstance(names, list) or len(names) != size:
             names = range(size)
@@ -193,12 +214,23 @@ class Training(Record):
         found = self.dataset.get("superclass_of")
         if (
             not isinstance(found, list)
-            or self.final is None
-            or len(found) != len(self.final.confusion)
+            or not self._confused
+            or len(found) != self._confused
             or not all(type(one) is int and 0 <= one < len(found) for one in found)
         ):
             return None
         return tuple(found) or None
+
+    @property
+    def _confused(self) -> int:
+        """Classes of the confusion matrix; 0 without one."""
+        table = self.final.confusion if self.final else None
+        return 0 if table is None else len(table)
+
+    @property
+    def of_words(self) -> bool:
+        """Whether it predicts words, and perplexity is what counts."""
+        return self.dataset.get("predicts") == "words"
 
     @property
     def stand_in(self) -> bool:

@@ -364,6 +364,14 @@ def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf
 
 
+def _median(values: NDArray[np.float64]) -> float:
+    """As `np.median`, which takes ten times as long for as few values as a pass has."""
+    ordered = np.sort(values)
+    if math.isnan(ordered[-1]):
+        return math.nan
+    return float((ordered[(values.size - 1) // 2] + ordered[values.size // 2]) / 2)
+
+
 def _log_medians(samples: Passes) -> NDArray[np.float64]:
     """The logarithm of each pass's median; raises `ValueError` where it has none."""
     rounds = [np.asarray(taken, dtype=float) for taken in samples]
@@ -371,7 +379,7 @@ def _log_medians(samples: Passes) -> NDArray[np.float64]:
         raise ValueError(
             "samples must be a sequence of passes, each a non-empty 1-D array of rounds"
         )
-    medians = np.array([np.median(taken) for taken in rounds])
+    medians = np.array([_median(taken) for taken in rounds])
     if not (np.isfinite(medians).all() and (medians > 0).all()):
         raise ValueError("samples must be positive and finite: ratios of other values mean nothing")
     logs: NDArray[np.float64] = np.log(medians)

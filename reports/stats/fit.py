@@ -59,6 +59,9 @@ DRAWS: Final = 400
 ZOOMS: Final = 9
 """Each zoom finds an overhead five times as exactly."""
 
+TRIED: Final = np.linspace(-1, 1, 21)
+"""Overheads that a zoom looks at, in parts of its reach."""
+
 
 def typical(rounds: Sequence[Array]) -> Array:
     """Tukey's biweight mean of each point's logarithms, (N,).
@@ -276,32 +279,36 @@ class Fits:
         degrees = max(1, self.n.size - 3)
         errors = self.error * np.sqrt(degrees / random.chisquare(degrees, (count, 1)))
         ys = self.y + errors * random.standard_normal((count, self.n.size))
-        draws = [
-            curve
-            for block in np.unique(drawn)
-            for curve in self.refit(int(block), ys[drawn == block])
-        ]
-        [best] = self.refit(self.weights.size if flat else self.best, self.y[None])
+        order = np.argsort(drawn, kind="stable")
+        draws = self.refit(drawn[order], ys[order])
+        [best] = self.refit(np.array([self.weights.size if flat else self.best]), self.y[None])
         return replace(best, draws=tuple(draws))
 
-    def refit(self, block: int, ys: Array) -> list[Curve]:
-        """The curves of a block (past the last: the constant) through values (R, N)."""
-        if block == self.weights.size:
-            return [Curve(MODELS[0], math.exp(mean)) for mean in ys.mean(axis=1)]
-        shape, p = self.curves.shapes[block], float(self.curves.norms[block])
-        g, largest = shape(self.n, self.n[-1]), float(self.n[-1])
-        reach = np.full(ys.shape[0], 3 * SPACING)
-        c = np.full(ys.shape[0], max(self.c[block], g[0] - 3))
+    def refit(self, blocks: NDArray[np.int64], ys: Array) -> list[Curve]:
+        """A curve of each of `blocks`, (R,), through its values, (R, N).
+
+        Past the last block is the constant, whose curves come last.
+        """
+        growing = blocks < self.weights.size
+        flat = [Curve(MODELS[0], math.exp(mean)) for mean in ys[~growing].mean(axis=1)]
+        if not growing.any():
+            return flat
+        blocks, ys, largest = blocks[growing], ys[growing], float(self.n[-1])
+        shapes = [self.curves.shapes[block] for block in blocks]
+        g, p = np.array([shape(self.n, largest) for shape in shapes]), self.curves.norms[blocks]
+        pg = (p[:, None] * g)[:, None]
+        c, reach = np.maximum(self.c[blocks], g[:, 0] - 3), 3 * SPACING
+        rows = np.arange(c.size)
         for _ in range(ZOOMS):
-            tried = c[:, None] + reach[:, None] * np.linspace(-1, 1, 21)
-            missed = ys[:, None] - np.logaddexp(p * tried[:, :, None], p * g) / p
-            nearest = missed.var(axis=2).argmin(axis=1)[:, None]
-            c, reach = np.take_along_axis(tried, nearest, axis=1)[:, 0], reach / 5
-        scale = np.exp((ys - np.logaddexp(p * c[:, None], p * g) / p).mean(axis=1))
+            tried = c[:, None] + reach * TRIED
+            curves = np.logaddexp((p[:, None] * tried)[:, :, None], pg) / p[:, None, None]
+            c, reach = tried[rows, (ys[:, None] - curves).var(axis=2).argmin(axis=1)], reach / 5
+        curves = np.logaddexp((p * c)[:, None], pg[:, 0]) / p[:, None]
+        scale = np.exp((ys - curves).mean(axis=1))
         return [
-            Curve(shape.model, s * math.exp(log_c), s, largest, p, shape)
-            for s, log_c in zip(scale.tolist(), c.tolist(), strict=True)
-        ]
+            Curve(shape.model, s * math.exp(log_c), s, largest, float(norm), shape)
+            for shape, norm, s, log_c in zip(shapes, p, scale.tolist(), c.tolist(), strict=True)
+        ] + flat
 
 
 def fit(n: Array, y: Array, expected: Sequence[str], step: float) -> Fits:

@@ -7,7 +7,7 @@ import statistics
 import pytest
 import torch
 
-from bench.measure import device, l2
+from bench.measure import capture, device, l2
 from bench.measure.workload import Workload
 from reports.results import PHASES, Cell
 from reports.results.journal import Device
@@ -34,6 +34,28 @@ def test_what_waits_for_the_device_is_not_captured():
     clocks = device.measure(lambda: lambda: (values + 1).sum().item(), l2.of_current_device())
     assert not clocks.captured
     assert "synchroniz" in clocks.why_not
+
+
+def test_after_a_capture_that_failed_numbers_are_drawn_as_before():
+    there = torch.ones(10, device="cuda")
+
+    def call():
+        torch.rand(10, device="cuda")
+        if torch.cuda.is_current_stream_capturing():
+            there.sum().item()
+
+    with pytest.raises(RuntimeError):
+        list(capture.graphs(call))
+    assert torch.rand(10, device="cuda").unique().numel() > 1
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_a_training_step_is_captured_with_its_optimizer(optimizer):
+    cell = Cell("isolated", "softmax", "train", 4_096, 64, 32, device="cuda", optimizer=optimizer)
+    workload = Workload(cell)
+    clocks = device.measure(lambda: workload.repeatable("train"), l2.of_current_device())
+    workload.release()
+    assert clocks.captured, clocks.why_not
 
 
 def test_host_time_is_seen_by_the_host_alone():

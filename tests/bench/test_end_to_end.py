@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 
 import pytest
 from PIL import Image
@@ -70,6 +71,18 @@ def test_pytest_benchmark_has_its_own_file_with_the_same_samples(finished):
         assert params.keys() >= {"scope", "head", "phase", "classes", "batch", "replica"}
 
 
+def test_github_action_benchmark_finds_in_it_what_it_reads(finished):
+    """`extractPytestResult` in its src/extract.ts: one curve per fullname, of `stats.ops`."""
+    headbench, *_ = finished
+    theirs = json.loads((headbench.path / "pytest-benchmark.json").read_text())["benchmarks"]
+    assert len({entry["fullname"] for entry in theirs}) == len(theirs)
+    for entry in theirs:
+        stats = entry["stats"]
+        assert stats["ops"] == pytest.approx(1 / statistics.fmean(stats["data"]))
+        assert stats["rounds"] == len(stats["data"])
+        assert {"mean", "stddev"} <= stats.keys()
+
+
 def test_the_report_is_written_and_its_path_is_shown(finished):
     headbench, _, output, _ = finished
     (report,) = (headbench.folder / "reports" / "html").glob("*.html")
@@ -112,8 +125,9 @@ ONE = (
 
 
 def test_class_folders_may_be_called_anything_in_a_terminal_that_knows_ascii(
-    headbench, tmp_path, monkeypatch
+    headbench, tiny, tmp_path, monkeypatch
 ):
+    """All of a run, in an interpreter that has imported nothing but what the run imports."""
     for name in (b"caf\xff", b"red\x1b[31m"):
         folder = os.path.join(os.fsencode(tmp_path), b"data", name)  # noqa: PTH118
         for split in (b"train", b"test"):
@@ -124,9 +138,10 @@ def test_class_folders_may_be_called_anything_in_a_terminal_that_knows_ascii(
     monkeypatch.setenv("PYTHONUTF8", "0")
     monkeypatch.delenv("PYTHONIOENCODING", raising=False)  # tox sets it
     status, output, errors = headbench.run_cold(
-        *ONE, "--epochs", "1", "--data", str(tmp_path / "data"), "-k", "test_training"
+        *tiny, "--passes", "1", "--epochs", "1", "--data", str(tmp_path / "data")
     )
     assert status == 0, output + errors
+    assert headbench.facts()["finished"]
     assert (output + errors).isascii()
     assert "\x1b" not in output + errors
     (page,) = headbench.folder.glob("reports/html/*.html")

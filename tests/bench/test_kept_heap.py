@@ -19,27 +19,28 @@ GLIBC = pytest.mark.skipif(
 PAGES = 2**26 // 4096
 
 COUNT = """
-import resource, sys, torch
+import resource
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**24)
+    block()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-"""
-
-HERE = (
-    COUNT
-    + """
-from bench.machine import heap
-heap.choose(sys.argv[1])
 print([faults() for _ in range(30)])
 """
-)
+
+HERE = """
+import sys, torch
+from bench.machine import heap
+heap.choose(sys.argv[1])
+block = lambda: torch.ones(2**24)
+exec(sys.argv[2])
+"""
 
 IN_A_CHILD = """
 import subprocess, sys
 from bench.machine import heap
 heap.choose(sys.argv[1])
-subprocess.run([sys.executable, "-c", sys.argv[2]], check=True)
+block = "block = lambda: b'1' * 2**26"  # which takes no torch
+subprocess.run([sys.executable, "-c", block + sys.argv[2]], check=True)
 """
 
 
@@ -47,9 +48,8 @@ subprocess.run([sys.executable, "-c", sys.argv[2]], check=True)
 @pytest.mark.parametrize("source", [HERE, IN_A_CHILD], ids=["here", "in a child"])
 @pytest.mark.parametrize("asked", heap.HEAPS)
 def test_a_block_of_64_mib_is_faulted_in_again_unless_the_heap_is_kept(asked, source, warm):
-    counting = COUNT + "print([faults() for _ in range(30)])"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = warm.start("-c", source, asked, counting, cwd=ROOT, env=environment)
+    process = warm.start("-c", source, asked, COUNT, cwd=ROOT, env=environment)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     settled = json.loads(output)[-10:]

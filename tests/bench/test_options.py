@@ -115,7 +115,7 @@ def test_a_plan_survives_the_round_trip_through_json(name):
     [
         (options._ascending(whole(2, 9)), "4,x", "expected a whole number from 2 to 9, got 'x'"),
         (options._heads, "softmax,,gumbel", "expected names parted by commas, got an empty one"),
-        (options._variants, "softmax,nope", "unknown variant 'nope'; variants are: softmax"),
+        (options._variants, "softmax,,nope", "expected names parted by commas, got an empty one"),
         (options._heads, "softmax(a=1),gumbel", "head 'softmax' has no option 'a'"),
         (options._heads, "hierarchical(tree=huffman", "expected a name or name(option=value,...)"),
         (options._heads, "fasttext(a=1)", "fasttext is a peer, and has no options"),

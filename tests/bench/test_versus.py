@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -477,7 +478,8 @@ def test_imagined_pairs_are_off_by_as_much_as_asked_for():
     np.testing.assert_allclose([logs.std() for logs in pool.values()], 0.02, rtol=0.1)
 
 
-def test_more_noise_finds_less(capsys):
+def test_more_noise_finds_less(capsys, monkeypatch):
+    monkeypatch.setattr(power, "simulation", partial(power.simulation, draws=200))
     assert power.main(["--noise", "0.01,0.2", "--minutes", "1"]) == 0
     quiet, noisy = (line.split("|") for line in capsys.readouterr().out.splitlines()[2:])
     assert float(quiet[3].strip(" %")) > 95

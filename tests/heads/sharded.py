@@ -1,4 +1,6 @@
-"""What each of several processes checks of sharded heads: python -m tests.heads.sharded DIR RANKS.
+"""What each of several processes checks of sharded heads.
+
+    python -m tests.heads.sharded DIR RANKS [cuda]
 
 The reference is the head in one process, in float64.
 """
@@ -36,13 +38,14 @@ CALLS = (
     ("hierarchical", {"tree": "reversed"}),
 )
 NOISE = torch.Tensor()
+DEVICE = "cuda" if "cuda" in sys.argv else "cpu"
 
 
 def built(name, size, options):
     torch.manual_seed(size)
     if options.get("tree") == "reversed":
         options = {"tree": list(reversed(range(size)))}
-    head = heads.build(name, D, size, **options).double()
+    head = heads.build(name, D, size, **options).double().to(DEVICE)
     for parameter in head.parameters():
         parameter.data.mul_(3)
     return head
@@ -51,7 +54,7 @@ def built(name, size, options):
 def batch(size, step=0):
     generator = torch.Generator().manual_seed(step)
     features = torch.randn(N, D, generator=generator, dtype=torch.float64)
-    return features, torch.randint(size, (N,), generator=generator)
+    return features.to(DEVICE), torch.randint(size, (N,), generator=generator).to(DEVICE)
 
 
 def perturbed(start):
@@ -70,7 +73,8 @@ def perturbed(start):
 def known_noise(size, part):
     """All noise, in one process as in several, from one table."""
     global NOISE
-    NOISE = -torch.empty(4 * N, size).exponential_(generator=torch.Generator().manual_seed(1)).log()
+    drawn = torch.empty(4 * N, size).exponential_(generator=torch.Generator().manual_seed(1))
+    NOISE = -drawn.log().to(DEVICE)
     kept = gumbel.gumbel_noise, softmax_torch.perturbed
     gumbel.gumbel_noise = lambda like: NOISE[: len(like), : like.size(1)]
     softmax_torch.perturbed = perturbed(part.start)
@@ -167,14 +171,16 @@ def trains_under_ddp(name, options, size, mesh):
     """Layers below under DistributedDataParallel, each rank with samples of its own."""
     rank, ranks = mesh.get_local_rank(), mesh.size()
     torch.manual_seed(0)
-    body = torch.nn.Linear(4, D, dtype=torch.float64)
+    body = torch.nn.Linear(4, D, dtype=torch.float64).to(DEVICE)
     alone, plain = copy.deepcopy(body), built(name, size, options).eval()
     sharded = heads.shard(plain, mesh, split_batch=True).eval()
     plain, body = copy.deepcopy(plain), DistributedDataParallel(body)
     images = torch.randn(N, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    images = images.to(DEVICE)
     _, target = batch(size)
     own = slice(rank * N // ranks, (rank + 1) * N // ranks)
-    ours = torch.optim.SGD([*body.parameters(), *sharded.parameters()], lr=0.5)
+    # Parameters of two kinds cannot be updated in one go.
+    ours = torch.optim.SGD([*body.parameters(), *sharded.parameters()], lr=0.5, foreach=False)
     theirs = torch.optim.SGD([*alone.parameters(), *plain.parameters()], lr=0.5)
     for _ in range(2):
         ours.zero_grad()
@@ -220,17 +226,18 @@ def draws_its_own(mesh):
 
 def noise_differs(mesh):
     """Ranks whose generators agree draw different noise: the sampled classes are the softmax's."""
-    head = heads.shard(heads.build("gumbel", 1, 8), mesh)
+    head = heads.shard(heads.build("gumbel", 1, 8).to(DEVICE), mesh)
     for parameter in head.parameters():
         parameter.data.zero_()
     torch.manual_seed(0)
-    target = torch.arange(8).repeat(2000)
+    target = torch.arange(8, device=DEVICE).repeat(2000)
+    nothing = torch.zeros(len(target), 1, device=DEVICE)
     with torch.no_grad():
-        probability = head(torch.zeros(len(target), 1), target).output.exp().view(2000, 8)
+        probability = head(nothing, target).output.exp().view(2000, 8)
     # exp(g) of Gumbel noise is one over an exponential: equal shares, and independent, so that in
     # each row no share fixes another.
     correlation = torch.corrcoef(probability.log().T)
-    off = correlation[~torch.eye(8, dtype=torch.bool)]
+    off = correlation[~torch.eye(8, dtype=torch.bool, device=DEVICE)]
     assert off.abs().max() < 0.35, off
 
 
@@ -288,14 +295,16 @@ def notices_a_death(mesh):
 
 
 def check(folder, rank, ranks):
+    if DEVICE == "cuda":
+        torch.cuda.set_device(rank)
     dist.init_process_group(
-        "gloo",
+        "cpu:gloo,cuda:nccl" if DEVICE == "cuda" else "gloo",
         init_method=f"file://{folder}/store{ranks}",
         rank=rank,
         world_size=ranks,
         timeout=timedelta(seconds=60),
     )
-    mesh = init_device_mesh("cpu", (ranks,))
+    mesh = init_device_mesh(DEVICE, (ranks,))
     softmax_torch.ELEMENTS = 64  # several slices
     for name, options in CALLS:
         for size in SIZES:
@@ -312,7 +321,7 @@ def check(folder, rank, ranks):
         saves(folder, mesh)
     if ranks == 3:
         loads(folder, mesh)
-    if ranks > 1:
+    if ranks > 1 and DEVICE == "cpu":  # NCCL waits for as long as it was told to
         notices_a_death(mesh)
 
 

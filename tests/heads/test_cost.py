@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import heads
 from heads import paths
@@ -16,6 +16,8 @@ from heads.tree_softmax import TreeSoftmax
 from heads.trees import Tree, balanced
 
 BATCH, FEATURES = 12, 8
+IN_PLACE = {torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm].__wrapped__}
+"""A product that torch's counter does not know of."""
 
 
 def counted(name: str, num_classes: int, targets: Tensor | None = None) -> dict[str, int]:
@@ -25,7 +27,7 @@ def counted(name: str, num_classes: int, targets: Tensor | None = None) -> dict[
     target = torch.arange(BATCH) * num_classes // BATCH if targets is None else targets
     with FlopCounterMode(display=False) as forward:
         loss = head(features, target).loss
-    with FlopCounterMode(display=False) as backward:
+    with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as backward:
         loss.backward()
     with torch.no_grad(), FlopCounterMode(display=False) as predict:
         head.predict(features)

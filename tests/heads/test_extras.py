@@ -45,6 +45,53 @@ print(back_end(head.nodes.weight).__name__)
 """
 
 
+KERNEL = """
+class Kernel:
+    def __getitem__(self, grid): return self.launch
+    def launch(self, *args, **options): {launch}
+def jit(function): return Kernel()
+"""
+
+BROKEN_TRITON = {
+    "absent": "raise ModuleNotFoundError(\"No module named 'triton'\")",
+    "import-error": "raise ImportError('libcuda.so.1: cannot open shared object file')",
+    "any-error": "raise RuntimeError('first line\\nsecond line')",
+    "system-exit": "raise SystemExit('no licence')",
+    "attribute": "",
+    "decorator": "def jit(function): raise OSError('could not get source code')",
+    "first-call": KERNEL.format(launch="raise RuntimeError('no C compiler')"),
+}
+
+STEP = """
+import sys, torch
+assert "triton" not in sys.modules
+sys.modules["numba"] = None  # whose kernels take long to load, and are not in question
+import heads
+features, targets = torch.randn(4, 8), torch.arange(4)
+for name in heads.names():
+    given = {"learning_rate": 0.5} if name == "hierarchical-fused" else {}
+    head = heads.build(name, 8, 1000, **given)
+    head(features, targets).loss.backward()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            if parameter.grad is not None:
+                parameter.add_(parameter.grad, alpha=-0.5)
+    assert head.predict(features).shape == (4,), name
+    assert head(features, targets).loss.isfinite(), name
+print("trained")
+"""
+
+PROBE = """
+import torch
+from heads.extras import optional
+empty = torch.empty
+torch.cuda.is_available = lambda: True
+torch.empty = lambda *size, device=None: empty(*size)
+kernels = ("paths_triton", "search_triton", "softmax_triton")
+print(*(optional(f"heads.{name}") is not None for name in kernels))
+"""
+"""Takes this for a machine with CUDA, as far as the import of kernels looks."""
+
 Run = Callable[..., list[str]]
 
 
@@ -72,6 +119,32 @@ def test_torchs_own_operators_take_its_place(module: str, tmp_path: Path, run: R
     assert (learned, chosen) == ("True", "heads.paths_torch")
 
 
+def write_triton(folder: Path, module: str) -> Path:
+    package = folder / "triton"
+    package.mkdir()
+    (package / "__init__.py").write_text(module, "utf-8")
+    (package / "language.py").write_text("constexpr = int", "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("module", BROKEN_TRITON.values(), ids=BROKEN_TRITON)
+def test_every_head_learns_on_the_cpu_beside_a_broken_triton(
+    module: str, tmp_path: Path, run: Run
+) -> None:
+    """The step is made by hand: `torch.optim` itself forgives a Triton only an ImportError."""
+    assert run(STEP, first=write_triton(tmp_path, module)) == ["trained"]
+
+
+@pytest.mark.parametrize("module", BROKEN_TRITON.values(), ids=BROKEN_TRITON)
+def test_a_broken_triton_has_no_kernels(module: str, tmp_path: Path, run: Run) -> None:
+    assert run(PROBE, first=write_triton(tmp_path, module)) == ["False False False"]
+
+
+def test_a_triton_that_compiles_has_kernels(tmp_path: Path, run: Run) -> None:
+    works = KERNEL.format(launch="pass")
+    assert run(PROBE, first=write_triton(tmp_path, works)) == ["True True True"]
+
+
 @pytest.mark.skipif(find_spec("numba") is None, reason="needs numba")
 def test_where_nothing_can_be_kept_it_compiles_without_keeping(run: Run) -> None:
     """As in a read-only installation for a user without a home that can be written to."""
@@ -79,8 +152,8 @@ def test_where_nothing_can_be_kept_it_compiles_without_keeping(run: Run) -> None
 import numba.core.caching as caching
 caching.CacheImpl._locator_classes = []
 import heads
-from heads import paths_numba
-print(paths_numba._KEPT)
+from heads import loops, paths_numba
+print(loops.KEPT)
 print(paths_numba._dot(*[__import__("numpy").ones(3, "float32")] * 2))
 """
     assert run(code) == ["False", "3.0"]

@@ -14,6 +14,8 @@ from heads.tree_softmax import TreeSoftmax
 from heads.trees import balanced
 
 CLASSES, FEATURES = 500, 16
+SAMPLES = 4096
+"""Twice as many equal numbers as float16 can add up one by one; of bfloat16, 16 times."""
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "autocast": torch.bfloat16}
 # On a tree with wider nodes, heads use other tables.
 NAMES = (*heads.names(), "wide")
@@ -68,8 +70,8 @@ def test_gradients_err_at_most_twice_as_much_as_the_softmaxs(
 ) -> None:
     """Or as the rounding of a result to its dtype, beyond which the softmax may be lucky."""
     rounding, factor = torch.finfo(DTYPES[mode]).eps / 2, FACTORS.get(name, 2)
-    of_input, *of_parameters = errors("softmax", mode, labels, 8192, False)
-    ours, *others = errors(name, mode, labels, 8192, False)
+    of_input, *of_parameters = errors("softmax", mode, labels, SAMPLES, False)
+    ours, *others = errors(name, mode, labels, SAMPLES, False)
     assert ours <= factor * max(of_input, rounding)
     assert max(others) <= factor * max(*of_parameters, rounding)
 
@@ -79,8 +81,8 @@ def test_gradients_err_at_most_twice_as_much_as_the_softmaxs(
 @pytest.mark.parametrize("name", ["gumbel", "sampled"])
 def test_so_they_do_under_the_noise_of_training(name: str, mode: str, labels: str) -> None:
     rounding = torch.finfo(DTYPES[mode]).eps / 2
-    allowed = 2 * max(*errors("softmax", mode, labels, 8192, False), rounding)
-    assert max(errors(name, mode, labels, 8192, True)) <= allowed
+    allowed = 2 * max(*errors("softmax", mode, labels, SAMPLES, False), rounding)
+    assert max(errors(name, mode, labels, SAMPLES, True)) <= allowed
 
 
 @pytest.mark.parametrize("name", ["sampled", "two-level", "hierarchical"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from heads.heap import leaf_log_prob
-from tests.heads.test_paths import CUDA, DEVICE, INTERPRETED
+from tests.heads.test_paths import CUDA, DEVICE, INTERPRETED, SAMPLES
 
 pytestmark = pytest.mark.skipif(
     not (INTERPRETED or CUDA), reason="runs in test_paths' process of its own"
@@ -25,7 +25,7 @@ def test_triton_finds_the_best_leaf(
     monkeypatch.setattr(kernels, "ELEMENTS", elements)
     torch.manual_seed(leaves)
     weight, bias = scale * torch.randn(leaves - 1, 5), scale * torch.randn(leaves - 1)
-    features = torch.randn(9, 5)
+    features = torch.randn(SAMPLES, 5)
     exact = leaf_log_prob(torch.nn.functional.linear(features, weight, bias).double())
     given = (weight.to(DEVICE), bias.to(DEVICE), features.to(DEVICE))
     expected, best = exact.max(dim=1)

@@ -20,9 +20,21 @@ ROOT = Path(heads.__file__).parents[1]
 @pytest.mark.parametrize("ranks", [(1, 4), (2, 3)])
 def test_processes_are_as_one(ranks: tuple[int, ...], tmp_path: Path, warm: Warm) -> None:
     """Of 2 ranks, a checkpoint is left for 3."""
+    run(ranks, tmp_path, warm)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_gpus_are_as_one(ranks: int, tmp_path: Path, warm: Warm) -> None:
+    if torch.cuda.device_count() < ranks:
+        pytest.skip(f"needs {ranks} GPUs")
+    run((ranks,), tmp_path, warm, "cuda")
+
+
+def run(ranks: tuple[int, ...], folder: Path, warm: Warm, *more: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     for each in ranks:
-        arguments = "-m", "tests.heads.sharded", str(tmp_path), str(each)
+        arguments = "-m", "tests.heads.sharded", str(folder), str(each), *more
         process = warm.start(*arguments, cwd=ROOT, env=environment)
         said, errors = process.communicate()
         assert process.returncode == 0, errors

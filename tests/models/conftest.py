@@ -5,13 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
 
 from models import data
 from models.data import Dataset
-
-settings.register_profile("any-machine", deadline=None)
-settings.load_profile("any-machine")
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +19,12 @@ def one_thread() -> None:
 def tiny() -> Dataset:
     """100 classes, 400 training and 100 test images."""
     return data.stand_in("a test", per_class=4)
+
+
+@pytest.fixture(scope="session")
+def few(tiny: Dataset) -> Dataset:
+    """Four batches of 32 an epoch, the last of them half full, and 20 test images."""
+    return tiny.subset(112, 20, seed=0)
 
 
 @pytest.fixture(scope="session")

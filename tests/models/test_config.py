@@ -15,7 +15,7 @@ from models.config import TrainingConfig
         ({"padding": -1}, "padding must be at least 0, got -1"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0"),
         ({"weight_decay": float("nan")}, "weight_decay must be at least 0, got nan"),
-        ({"optimizer": "adam"}, "optimizer must be one of sgd, adamw, got 'adam'"),
+        ({"optimizer": "adam"}, "optimizer must be one of sgd, adamw, lazy-adam, got 'adam'"),
         ({"schedule": "cosine"}, "schedule must be one of constant, one-cycle, got 'cosine'"),
         ({"autocast": "float16"}, "autocast must be one of float32, bfloat16, got 'float16'"),
         ({"on": "pixels"}, "on must be one of features, logits, got 'pixels'"),

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models import _torchvision, data
-from models.data import DataError, Dataset, Split, stand_in
+from models.data import Dataset, Split, stand_in
+from models.dataset import DataError
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

@@ -9,7 +9,7 @@ import torch
 from PIL import ExifTags, Image
 
 from models import data, images
-from models.data import DataError
+from models.dataset import DataError
 
 Fill = Callable[[Mapping[str, int]], Path]
 CENTRE = 16

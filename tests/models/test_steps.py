@@ -58,10 +58,10 @@ def test_flips_are_the_same_for_every_head(tiny: Dataset) -> None:
 
 
 @pytest.mark.parametrize("name", heads.names())
-def test_bfloat16_trains_as_float32_does(name: str, tiny: Dataset) -> None:
+def test_bfloat16_trains_as_float32_does(name: str, few: Dataset) -> None:
     config = TrainingConfig(head=name, channels=3, epochs=2, threads=1, learning_rate=0.05)
-    full = train(config, tiny)
-    half = train(replace(config, autocast="bfloat16"), tiny)
+    full = train(config, few)
+    half = train(replace(config, autocast="bfloat16"), few)
     assert half.epochs[-1].train_loss == pytest.approx(full.epochs[-1].train_loss, rel=0.02)
     assert half.epochs[-1].train_loss != full.epochs[-1].train_loss
 

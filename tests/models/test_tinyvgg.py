@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 import heads
 from models import tinyvgg
-from models.tinyvgg import Classifier, TinyVGG
+from models.classifier import Classifier
+from models.tinyvgg import TinyVGG
 
 
 def convolve(images: Tensor, layer: nn.Module, padding: int) -> Tensor:

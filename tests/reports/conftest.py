@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reports.findings.adviser import Adviser, adviser
 from reports.findings.findings import Findings, find
 from reports.page import html
 from reports.results import load
@@ -22,6 +23,12 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def findings(synthetic: Path) -> Findings:
     """What is found in it."""
     return find(load(synthetic))
+
+
+@pytest.fixture(scope="session")
+def known(findings: Findings) -> Adviser:
+    """What it tells of sizes that nobody measured."""
+    return adviser(findings)
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,10 @@ GIB = 2**30
 
 
 @pytest.fixture(scope="module")
-def known(synthetic):
-    return adviser(find(load(synthetic)))
+def small(tmp_path_factory):
+    """A run of two heads, for what is not about the others."""
+    path = tmp_path_factory.mktemp("small") / "20260101-000000-small"
+    return made.write_run(path, made.journal(("softmax", "hierarchical")))
 
 
 def ask(known, classes=200_000, batch=128, features=made.FEATURES, **others):
@@ -95,7 +97,8 @@ def test_accuracy_is_told_where_the_run_knows_it(known):
 
 def test_generated_images_tell_no_accuracy(tmp_path):
     dataset = {"name": "generated", "stand_in": True, "reason": "no network"}
-    run = made.write_run(tmp_path / "run", dataset=dataset)
+    lines = made.journal(("softmax",))
+    run = made.write_run(tmp_path / "run", lines, dataset=dataset)
     assert adviser(find(load(run))).accuracy == {}
 
 
@@ -137,9 +140,8 @@ def test_a_run_of_several_widths_predicts_between_them(known, several):
             assert row.seconds.high / row.seconds.low < widths[row.head]
 
 
-def test_what_only_other_widths_measured_is_checked_too(several, synthetic):
-    old, new = (find(load(run)) for run in (synthetic, several))
-    found = command.check(old, new)
+def test_what_only_other_widths_measured_is_checked_too(several, findings):
+    found = command.check(findings, find(load(several)))
     assert len(found) == 2 * 2 * len(made.HEADS) * 2 * len(made.FEW_CLASSES)
     assert all(one.measured in one.predicted for one in found if one.quantity == "time")
 
@@ -168,10 +170,10 @@ def test_the_answer_fits_a_terminal_of_80_columns(synthetic, capsys, monkeypatch
     assert "Extrapolated: classes and batch and features" in table
 
 
-def test_the_newest_run_answers(synthetic, capsys):
-    status, out, _ = run(capsys, "--classes", 1000, "--results", synthetic.parent)
+def test_the_newest_run_answers(small, capsys):
+    status, out, _ = run(capsys, "--classes", 1000, "--results", small.parent)
     assert status == 0
-    assert synthetic.name in out.replace("\n", "")
+    assert small.name in out.replace("\n", "")
 
 
 @pytest.mark.parametrize(
@@ -203,33 +205,37 @@ def test_a_memory_limit_is_read_with_its_unit(text, size):
     assert command._bytes(text) == size
 
 
-def without(path, classes):
-    lines = made.journal(seed=1)
+def without(path, classes, heads=made.HEADS):
+    lines = made.journal(heads, seed=1)
     kept = [line for line in lines if line["cell"]["classes"] not in classes]
     return made.write_run(path, kept)
 
 
-def test_predictions_of_cells_left_out_are_right(tmp_path, synthetic, capsys):
+def test_predictions_of_cells_left_out_are_right(tmp_path, findings):
     left_out = {1_024, 16_384}
     old = find(load(without(tmp_path / "old", left_out)))
-    found = command.check(old, find(load(synthetic)))
+    found = command.check(old, findings)
     assert len(found) == 2 * 2 * len(made.HEADS) * len(left_out) * len(made.BATCHES)
     assert not any(one.extrapolated for one in found)
     assert sum(one.measured in one.predicted for one in found) >= 0.9 * len(found)
     assert max(one.error for one in found) < 0.2
 
-    status, out, _ = run(capsys, "--check", tmp_path / "old", synthetic)
+
+def test_how_right_predictions_are_is_told(tmp_path, small, capsys):
+    old = without(tmp_path / "old", {1_024}, ("softmax", "hierarchical"))
+    status, out, _ = run(capsys, "--check", old, small)
     assert status == 0
     assert "in range" in out
 
 
-def test_a_run_cannot_be_checked_against_itself_or_another_device(tmp_path, synthetic, capsys):
-    status, _, err = run(capsys, "--check", synthetic, synthetic)
+def test_a_run_cannot_be_checked_against_itself_or_another_device(tmp_path, small, capsys):
+    status, _, err = run(capsys, "--check", small, small)
     assert status == 2
     assert "holds no cell" in err
-    elsewhere = [line | {"cell": line["cell"] | {"device": "cuda"}} for line in made.journal()]
+    lines = made.journal(("softmax", "hierarchical"))
+    elsewhere = [line | {"cell": line["cell"] | {"device": "cuda"}} for line in lines]
     other = made.write_run(tmp_path / "other", elsewhere)
-    status, _, err = run(capsys, "--check", synthetic, other)
+    status, _, err = run(capsys, "--check", small, other)
     assert status == 2
     assert "cannot predict" in err
     assert err.count("\n") == 1

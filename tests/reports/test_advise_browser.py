@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reports.findings.adviser import Question, advise, adviser, recommend
+from reports.findings.adviser import Adviser, Question, advise, adviser, recommend
 from reports.findings.findings import Findings, find
 from reports.page import html
 from reports.results import load
@@ -63,12 +63,11 @@ def fill_in(opened: Any, asked: Question) -> Any:
 
 
 @pytest.mark.parametrize("asked", QUESTIONS, ids=str)
-def test_page_and_command_line_agree(opened, findings, asked):
-    assert_agree(opened, findings, asked)
+def test_page_and_command_line_agree(opened, known, asked):
+    assert_agree(opened, known, asked)
 
 
-def assert_agree(opened: Any, findings: Findings, asked: Question) -> None:
-    known = adviser(findings)
+def assert_agree(opened: Any, known: Adviser, asked: Question) -> None:
     rows = advise(known, asked)
     shown = fill_in(opened, asked)
     assert shown["said"] == recommend(known, asked, rows)
@@ -88,18 +87,19 @@ def test_a_field_that_makes_no_sense_leaves_the_answer(opened):
     assert after == before
 
 
-def test_what_is_shown_first_is_the_answer_to_what_the_fields_say(opened, findings):
+def test_what_is_shown_first_is_the_answer_to_what_the_fields_say(opened, known):
     opened.refresh()
     untouched = opened.execute_script(FILL_IN.replace("form.dispatchEvent", "void "), {})
     asked = opened.execute_script(FILL_IN, {})
     assert asked["said"] == untouched["said"]
     assert [row["cells"] for row in asked["rows"]] == [row["cells"] for row in untouched["rows"]]
-    assert len(asked["rows"]) == len(adviser(findings).phases["train"])
+    assert len(asked["rows"]) == len(known.phases["train"])
 
 
 def test_they_agree_on_a_run_of_several_widths(browser, several, tmp_path):
     path = tmp_path / "page.html"
     path.write_text(html.render(several), encoding="utf-8")
     test_browser.show(browser, path.as_uri(), test_browser.DESKTOP, "light")
+    known = adviser(several)
     for asked in (*QUESTIONS, Question(30_000, 64, 200), Question(5_000, 128, 90, "predict")):
-        assert_agree(browser, several, asked)
+        assert_agree(browser, known, asked)

@@ -140,8 +140,9 @@ def named(lines: list[dict[str, Any]]) -> dict[str, list[float]]:
     return {line["name"]: line["y"] for line in lines if line.get("name")}
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("size", "theme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"]
+)
 def test_charts_are_drawn_in_silence(
     browser: Any, address: str, size: tuple[int, int], theme: str
 ) -> None:
@@ -347,15 +348,23 @@ def test_without_scripts_the_still_figures_and_the_table_are_there(
 # --- several runs -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_runs_side_by_side_keep_their_marks(
-    browser: Any, tmp_path: Path, size: tuple[int, int]
-) -> None:
-    pair = [find(load(run)) for run in write_pair(tmp_path)]
-    page = tmp_path / "both.html"
+@pytest.fixture(scope="module")
+def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Findings], str]:
+    """Two runs, and where their page is."""
+    folder = tmp_path_factory.mktemp("pair")
+    pair = [find(load(run)) for run in write_pair(folder)]
+    page = folder / "both.html"
     text = html.render_side_by_side(pair, ["slow.html", "fast.html"], "both")
     page.write_text(text, encoding="utf-8")
-    show(browser, page.as_uri(), size, "light")
+    return pair, page.as_uri()
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_runs_side_by_side_keep_their_marks(
+    browser: Any, side_by_side: tuple[list[Findings], str], size: tuple[int, int]
+) -> None:
+    pair, page = side_by_side
+    show(browser, page, size, "light")
     chart = drawn(browser, "time")
     lines = named(traces(browser, chart))
     for letter, findings in zip("AB", pair, strict=True):

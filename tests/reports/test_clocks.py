@@ -56,6 +56,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("clocks") / "run", lines=lines(), trainings=[])
 
 
+@pytest.fixture(scope="module")
+def pages(folder: Path) -> dict[str, str]:
+    """The page read from each clock."""
+    return {c: html.render(find(load(folder), c)) for c in ("device", "host", "loop")}
+
+
 @pytest.mark.parametrize(
     ("clock", "seconds"), [("device", 20e-6 + 50e-9 * 64), ("host", 1.05 * HOST), ("loop", HOST)]
 )
@@ -92,28 +98,27 @@ def test_which_clock_binds_and_from_which_size_on(folder):
     assert all(one.loop.estimate == pytest.approx(HOST) for one in found if one.classes == 64)
 
 
-def test_the_page_shows_both_clocks_and_what_was_not_captured(folder, synthetic):
-    page = html.render(find(load(folder)))
-    section = page[page.index('id="clocks"') :]
+def test_the_page_shows_both_clocks_and_what_was_not_captured(pages, page):
+    shown = pages["device"]
+    section = shown[shown.index('id="clocks"') :]
     section = section[: section.index("</section>")]
     assert "read from device time" in section
     assert re.search(r"hierarchical train: it waits &lt;for&gt; the device", section)
     assert "65,536" in section
-    assert "On the CPU there is one clock" in html.render(find(load(synthetic)))
+    assert "On the CPU there is one clock" in page
 
 
-def test_the_page_s_loop_is_the_loop_whatever_clock_the_page_is_read_from(folder):
-    for clock in ("device", "host", "loop"):
-        page = html.render(find(load(folder), clock))
+def test_the_page_s_loop_is_the_loop_whatever_clock_the_page_is_read_from(pages):
+    for page in pages.values():
         section = page[page.index('id="clocks"') :]
         row = re.search(r">64</th>(<td>[^<]*</td>){3}", section)
         assert "400" in row[1], row[0]
 
 
-def test_answers_and_verdicts_name_their_clock(folder, synthetic):
+def test_answers_and_verdicts_name_their_clock(pages, page):
     for clock in ("device", "loop"):
-        assert f"eager calls, {clock} time" in html.render(find(load(folder), clock))
-    assert "eager calls, loop time" not in html.render(find(load(synthetic)))
+        assert f"eager calls, {clock} time" in pages[clock]
+    assert "eager calls, loop time" not in page
 
 
 def test_the_noise_of_each_clock_is_said(tmp_path):

@@ -17,7 +17,7 @@ REASON = "cannot be captured: it waits <for> the device"
 
 
 @pytest.fixture(scope="module")
-def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+def several(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     lines = []
     for head, modes in {"softmax": SHARE, "hierarchical": {"eager": 1.0, "compile": 0.5}}.items():
         for mode in modes:
@@ -37,8 +37,8 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     return find(load(folder))
 
 
-def test_a_call_is_shown_in_every_mode_that_it_was_measured_in(findings):
-    found = in_modes(findings.as_read, findings.alone, findings.scatter)
+def test_a_call_is_shown_in_every_mode_that_it_was_measured_in(several):
+    found = in_modes(several.as_read, several.alone, several.scatter)
     assert [(one.head, one.classes) for one in found] == [
         (head, n) for head in ("softmax", "hierarchical") for n in SIZES
     ]
@@ -50,16 +50,16 @@ def test_a_call_is_shown_in_every_mode_that_it_was_measured_in(findings):
     assert found[-1].share("graph") is None
 
 
-def test_verdicts_and_answers_are_those_of_eager_calls(findings):
-    assert findings.alone.mode == "eager"
-    for one in findings.alone_at("train"):
+def test_verdicts_and_answers_are_those_of_eager_calls(several):
+    assert several.alone.mode == "eager"
+    for one in several.alone_at("train"):
         assert one.seconds.estimate == pytest.approx(1e-3)
-    assert [one.mode for one in findings.settings] == ["eager", "compile", "graph"]
+    assert [one.mode for one in several.settings] == ["eager", "compile", "graph"]
 
 
-def test_what_was_not_possible_is_named_with_its_reason(findings):
-    assert why_not(findings.run) == {"graph": {REASON: ["hierarchical train"]}}
-    page = html.render(findings)
+def test_what_was_not_possible_is_named_with_its_reason(several):
+    assert why_not(several.run) == {"graph": {REASON: ["hierarchical train"]}}
+    page = html.render(several)
     section = page[page.index('id="modes"') :]
     section = section[: section.index("</section>")]
     assert "hierarchical train: cannot be captured: it waits &lt;for&gt; the device" in section
@@ -67,10 +67,9 @@ def test_what_was_not_possible_is_named_with_its_reason(findings):
     assert "torch.compile" in section
 
 
-def test_a_run_in_one_mode_has_nothing_to_compare(synthetic):
-    findings = find(load(synthetic))
+def test_a_run_in_one_mode_has_nothing_to_compare(findings, page):
     assert in_modes(findings.as_read, findings.alone, findings.scatter) == ()
-    assert "All calls were made in one mode." in html.render(findings)
+    assert "All calls were made in one mode." in page
 
 
 def test_a_cell_of_an_older_run_is_eager():

@@ -43,9 +43,9 @@ def test_power_is_that_of_the_likelihood_ratio_test_against_the_nearest_curve() 
     of_n = (fits.curves.models == "O(n)") | (
         np.isin(fits.curves.powers, NEAR) & (fits.curves.models == POWER)
     )
-    blocks = np.where(of_n, np.inf, fits.squares).argsort()[:200].tolist()
+    blocks = np.where(of_n, np.inf, fits.squares).argsort()[:200]
     true = np.log(LINEAR)
-    rivals = [np.log(fits.refit(block, true[None])[0](SIZES)) for block in blocks]
+    rivals = [np.log(curve(SIZES)) for curve in fits.refit(blocks, np.tile(true, (200, 1)))]
     rival = min(rivals, key=lambda curve: float((true - curve).var()))
     noise = error * np.random.default_rng(0).standard_normal((100_000, SIZES.size))
 

@@ -371,26 +371,27 @@ def test_run_json_that_names_another_folder_does_not_decide_where_the_page_goes(
 
 
 def test_a_run_that_fails_keeps_none_of_the_others_from_their_pages(
-    tmp_path: Path, synthetic: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "\ud800\x1b[31m\udcff"
     lines = [timed(cell("softmax", "train", n, 32), 0, [1e-3] * 3) for n in (16, 64)]
     lines.append(missing(cell("softmax", "step", 16, 32), "failed", text))
     record = training("softmax")
     record["dataset"] |= {"name": text, "classes": [f"{text}{n}" for n in range(10)]}
+    fine = write_run(tmp_path / "fine", lines=lines[:2], trainings=[])
     odd = os.fsdecode(b"run-\xff")
     hostile = write_run(
         tmp_path / odd, lines=lines, trainings=[record], sweep=text, machine={"cpu": text}
     )
     (tmp_path / "empty").mkdir()
-    asked = ["nope", str(hostile), str(tmp_path / "empty"), str(synthetic)]
+    asked = ["nope", str(hostile), str(tmp_path / "empty"), str(fine)]
     output = tmp_path / "out"
     assert main([*asked, "--output", str(output), "--figure"]) == 2
     shown = capsys.readouterr()
     assert shown.err.count("error: ") == shown.err.count("\n") == 2
     assert "\x1b" not in shown.out + shown.err
     pages = {page.stem for page in output.glob("*.html")}
-    assert pages == {odd, synthetic.name, f"{odd}-and-{synthetic.name}"}
+    assert pages == {odd, "fine", f"{odd}-and-fine"}
     for page in output.glob("*.html"):
         assert page.read_text("utf-8").rstrip().endswith("</html>")
     assert "\N{REPLACEMENT CHARACTER}" in (output / f"{odd}.html").read_text("utf-8")

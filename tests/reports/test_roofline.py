@@ -15,7 +15,7 @@ from reports.findings.roofline import Roofline, points, roofline
 from reports.findings.roofs import Roofs, roofs
 from reports.page.html import render
 from reports.stats.estimates import Interval
-from tests.reports.synthetic import HEADS, write_run
+from tests.reports.synthetic import journal, write_run
 
 LIMITS = {
     **{"copy_bytes_per_second": 2e10, "peak_multiply_adds_per_second": 1e11},
@@ -83,10 +83,12 @@ def test_sentences_name_the_nearest_first_and_say_why_a_floor_is_passed():
 def test_a_run_with_limits_is_held_against_them_and_an_old_one_says_that_it_has_none(
     tmp_path, findings, page
 ):
-    limited = find(results.load(write_run(tmp_path / "run", machine=LIMITS)))
+    heads = ("softmax", "hierarchical")
+    run = write_run(tmp_path / "run", journal(heads), trainings=[], machine=LIMITS)
+    limited = find(results.load(run))
     found = roofline(limited)
     assert found is not None
-    assert {point.head for point in found.points} == set(HEADS)
+    assert {point.head for point in found.points} == set(heads)
     shown = html.unescape(render(limited))
     assert "multiply-adds per second" in shown
     assert all(sentence in shown for sentence in found.sentences)

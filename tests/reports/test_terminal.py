@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from reports import advise, compare, summary, terminal
-from reports.findings.adviser import Question, adviser
+from reports.findings.adviser import Question
 from reports.terminal import Column
 from tests.reports import synthetic as made
 from tests.reports.test_compare import side
@@ -152,9 +152,8 @@ def test_a_comparison_names_every_changed_cell(width):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_advice_names_every_head(width, findings):
+def test_advice_names_every_head(width, findings, known):
     asked = Question(500_000, 128, 128, "train", memory=2**31)
-    known = adviser(findings)
     text = printed(width, lambda console: advise._show(findings, known, asked, console))
     text = text.partition("Predicted from")[0]
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width

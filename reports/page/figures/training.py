@@ -89,15 +89,18 @@ def accuracy_per_epoch(trainings: Sequence[Training], looks: Looks) -> Figure:
     return figure
 
 
-def accuracy_against_time(rows: Sequence[Trained], looks: Looks) -> Figure:
-    """Final accuracy over the seconds it took: up and left is better."""
-    figure, axes = drawing.panel([row.variant for row in rows])
+def accuracy_against_time(trained: Sequence[Trained], looks: Looks) -> Figure | None:
+    """Final accuracy over the seconds it took: up and left is better; None if none are known."""
+    rows = [(row, row.total_seconds) for row in trained if row.total_seconds is not None]
+    if not rows:
+        return None
+    figure, axes = drawing.panel([row.variant for row, _ in rows])
     with mpl.rc_context(SETTINGS):
         ends = []
-        for row in rows:
+        for row, seconds in rows:
             look, share = looks[row.variant], row.accuracy
             axes.errorbar(
-                [row.total_seconds],
+                [seconds],
                 [100 * share.estimate],
                 yerr=[
                     [100 * (share.estimate - share.low)],
@@ -110,7 +113,7 @@ def accuracy_against_time(rows: Sequence[Trained], looks: Looks) -> Figure:
                 **look.points,
             )
             ends.append((100 * share.estimate, row.variant, "", look))
-        axes.set_xlim(0, 1.15 * max(row.total_seconds for row in rows) or 1)
+        axes.set_xlim(0, 1.15 * max(seconds for _, seconds in rows) or 1)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("training time in s, test passes left out")
         axes.set_ylabel("test accuracy in %")

@@ -32,6 +32,7 @@ from reports.page.sections import (
     roofline,
     scaling,
     training,
+    words,
     workloads,
 )
 from reports.page.sections.side_by_side import accuracy as accuracies
@@ -81,6 +82,7 @@ OF_A_RUN: tuple[Section[Findings], ...] = (
     modes,
     scaling,
     memory,
+    words,
     accuracy,
     training,
     model,

@@ -20,10 +20,12 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     return {
         "accuracy_chart": charts.accuracy([findings], [findings.run.name]),
         "still": picture(
-            accuracy_against_time(findings.trained, looks),
+            drawn,
             "pareto",
             "Accuracy against the time it took: up and to the left is better.",
-        ),
+        )
+        if (drawn := accuracy_against_time(findings.trained, looks))
+        else None,
         "outcomes": outcomes(findings),
         "costs": COSTS,
     }

@@ -146,7 +146,11 @@ def _curves(trainings: Sequence[Training], looks: Looks) -> list[Picture]:
 
 def _confusions(finished: Sequence[Training]) -> list[dict[str, Any]]:
     """One matrix per variant, of its first seed, all on one scale."""
-    tables = [(t, t.final.confusion) for t in first_seeds(finished) if t.final is not None]
+    tables = [
+        (t, t.final.confusion)
+        for t in first_seeds(finished)
+        if t.final is not None and t.final.confusion is not None
+    ]
     most = max((float(row_shares(table).max()) for _, table in tables), default=0)
     return [
         {

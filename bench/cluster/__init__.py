@@ -1,0 +1,1 @@
+"""A run on several machines at once: each block of the grid is one task of Ray."""
