@@ -256,8 +256,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     try:
         outcomes = sweep.outcomes(_kind(pyfuncitem), items.task_of(pyfuncitem))
-    except OSError:
-        raise  # a full disk is told of elsewhere
+    except (OSError, pytest.exit.Exception):
+        raise  # a full disk, which is told of elsewhere
     except Exception as error:
         foreseen = isinstance(error, ClusterError)
         said = str(error) if foreseen else "".join(traceback.format_exception(error))

@@ -195,7 +195,7 @@ class Sweep:
         elif ended.outcome is not None:
             self._take_in(machine, ended.outcome)
         elif machine in self._machines.machines():
-            self._crashed(machine, ended.reason)
+            self._crashed(machine, ended.reason, ended.blamed)
         # Else all of the machine is gone, which is seen next.
 
     def _get_to_know(self, ended: Ended) -> None:
@@ -278,9 +278,9 @@ class Sweep:
         elif name.suffix != ".checkpoint":  # nobody could go on from it
             write_whole(path, lambda file: file.write(content))
 
-    def _crashed(self, machine: str, reason: str) -> None:
-        job, again = self._fleet.crashed(machine)
-        self._note(machine, job, "lost", reason)
+    def _crashed(self, machine: str, reason: str, blamed: bool) -> None:
+        self._note(machine, self._fleet.running[machine], "lost", reason)
+        job, again = self._fleet.crashed(machine, blamed)
         self._session.display.say(f"{machine}: lost {job} ({reason}).", style="bold yellow")
         if not again:
             self._give_up(machine, job, reason)
