@@ -119,7 +119,7 @@ def _nodes(config: pytest.Config, plan: Plan) -> Nodes | None:
 
 def _spread(session: Session, config: pytest.Config, nodes: Nodes) -> None:
     """Have the machines of a cluster carry out the run."""
-    session.display.say("Looking at the machines of the cluster.")
+    session.display.say("Looking at the machines of the cluster, each as soon as it is free.")
     config.stash[SWEEP] = sweep = Sweep(session, nodes)
     sweep.meet()
     session.display.say(f"Measuring on {', '.join(nodes.machines())}.")

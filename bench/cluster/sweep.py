@@ -87,7 +87,7 @@ class Sweep:
         self._fleet = Fleet([], lambda job: 0.0, {}, {})
         self._outcomes: dict[tuple[str, object], Outcome] = {}
         self._disturbed: dict[str, dict[str, Disturbance]] = defaultdict(dict)
-        self._orders = 0
+        self._orders = self._alone = 0
         self._doing = ""
         self._bounds: Bounds
         self._fingerprint: str | None = None
@@ -100,7 +100,7 @@ class Sweep:
             ResultsError: one is not.
         """
         self._see_who_is_there()
-        while self._meeting:
+        while self._meeting or not self._met:
             for ended in self._machines.wait():
                 self._hear(ended)
             self._see_who_is_there()
@@ -161,18 +161,16 @@ class Sweep:
 
     def _see_who_is_there(self) -> None:
         """Look at machines that have come, and do without those that are gone."""
-        looks = 0
-        while not (there := self._machines.machines()):
-            looks += 1
-            if looks > PATIENCE:
-                run = self._session.run.path.name
-                raise ClusterError(
-                    "no machine of the cluster is left: start them again, then: tox -e "
-                    f"bench-cluster -- --cluster ADDRESS --resume {run}"
-                )
-            list(self._machines.wait())
+        there = self._machines.machines()
         for machine in [name for name in (*self._met, *self._meeting) if name not in there]:
             self._lose(machine)
+        self._alone = 0 if there else self._alone + 1
+        if self._alone > PATIENCE:
+            run = self._session.run.path.name
+            raise ClusterError(
+                "no machine of the cluster is left: start them again, then: tox -e "
+                f"bench-cluster -- --cluster ADDRESS --resume {run}"
+            )
         for machine in there:
             strange = machine not in self._met and machine not in self._meeting
             if strange and self._refused[machine] < LOOKS:
