@@ -33,6 +33,7 @@ from models.data import Dataset
 from models.records import begun
 from reports.results import Entry, Kind, ResultsError, RunFolder, Training
 from reports.results.files import Reader, append_line, write_whole
+from reports.results.journal import KINDS
 
 PATIENCE = 120
 """Looks at a cluster without a machine, half a second apart, before a run gives up."""
@@ -41,9 +42,10 @@ LOOKS = 20
 """At a machine whose processes die of it, before it is done without."""
 
 LINES: Mapping[str, Kind] = {
-    "time": "time", "device": "device", "memory": "memory",
-    "split": "split", "races": "search", "pipeline": "time",
-}  # fmt: skip
+    **{kind: kind for kind in KINDS},
+    "races": "search",
+    "pipeline": "time",
+}
 """Benchmarks that write lines of the journal, and of which kind."""
 
 QUIET = Disturbance(0.0, 0.0, 0, (), "")
