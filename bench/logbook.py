@@ -259,9 +259,9 @@ class Logbook:
         for said in filter(None, (self._watch.advice(), condition.advice(readings))):
             self._display.say(said, style="bold yellow")
         if left:
-            again = "bench-cluster -- --cluster ADDRESS" if machines else "bench --"
+            command = "bench-cluster -- --cluster ADDRESS" if machines else "bench --"
             self._display.say(
-                f"{left} done. To complete this run: tox -e {again} --resume {self._run.path.name}"
+                f"{left} done. To complete this run: tox -e {command} --resume {self._run.path.name}"
             )
 
 
