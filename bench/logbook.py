@@ -260,9 +260,8 @@ class Logbook:
             self._display.say(said, style="bold yellow")
         if left:
             command = "bench-cluster -- --cluster ADDRESS" if machines else "bench --"
-            self._display.say(
-                f"{left} done. To complete this run: tox -e {command} --resume {self._run.path.name}"
-            )
+            command = f"tox -e {command} --resume {self._run.path.name}"
+            self._display.say(f"{left} done. To complete this run: {command}")
 
 
 def facts_of(dataset: Dataset) -> dict[str, Any]:
