@@ -120,7 +120,7 @@ def _nodes(config: pytest.Config, plan: Plan) -> Nodes | None:
 
 def _spread(session: Session, config: pytest.Config, nodes: Nodes) -> None:
     """Have the machines of a cluster carry out the run."""
-    session.display.say("Looking at the machines of the cluster.")
+    session.display.say("Looking at the machines of the cluster, each as soon as it is free.")
     config.stash[SWEEP] = sweep = Sweep(session, nodes)
     sweep.meet()
     session.display.say(f"Measuring on {', '.join(nodes.machines())}.")
@@ -257,8 +257,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     try:
         outcomes = sweep.outcomes(_kind(pyfuncitem), items.task_of(pyfuncitem))
-    except OSError:
-        raise  # a full disk is told of elsewhere
+    except (OSError, pytest.exit.Exception):
+        raise  # a full disk, which is told of elsewhere
     except Exception as error:
         foreseen = isinstance(error, ClusterError)
         said = str(error) if foreseen else "".join(traceback.format_exception(error))

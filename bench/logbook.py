@@ -258,9 +258,9 @@ class Logbook:
         for said in filter(None, (self._watch.advice(), condition.advice(readings))):
             self._display.say(said, style="bold yellow")
         if left:
-            self._display.say(
-                f"{left} done. To complete this run: tox -e bench -- --resume {self._run.path.name}"
-            )
+            command = "bench-cluster -- --cluster ADDRESS" if machines else "bench --"
+            command = f"tox -e {command} --resume {self._run.path.name}"
+            self._display.say(f"{left} done. To complete this run: {command}")
 
 
 def facts_of(dataset: Dataset) -> dict[str, Any]:

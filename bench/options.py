@@ -406,6 +406,10 @@ def check_alone(option: Callable[[str], Any]) -> None:
     ):
         if (given := option(name)) not in (None, {"minutes": 0.0, "jobs": 1}[name]):
             raise pytest.UsageError(f"--{name} {given:g} does not go with --cluster: {why}")
+    if ":" in (given := option("device") or ""):
+        raise pytest.UsageError(
+            f"--device {given} does not go with --cluster: a task is given a GPU; use cuda"
+        )
 
 
 def contradiction(plan: Plan, option: Callable[[str], Any]) -> str:

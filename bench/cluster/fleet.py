@@ -81,14 +81,19 @@ class Fleet:
         """What `machine` was doing has ended, well or not."""
         del self._running[machine]
 
-    def crashed(self, machine: str) -> tuple[Job, Sequence[Job]]:
+    def crashed(self, machine: str, blamed: bool = True) -> tuple[Job, Sequence[Job]]:
         """The process that worked on `machine` has died; the machine itself goes on.
+
+        Args:
+            machine: that it worked on.
+            blamed: whether what it did may be the reason.
 
         Returns:
             What it was doing, and what takes its place: the same again, its cells one by one where
             it has died of all together, or nothing where one alone is to blame.
         """
         place, job = self._running.pop(machine)
+        self._tries[job] -= not blamed
         again = (job,) if self._tries[job] < TRIES else job.parts
         self._queues[job.group].extendleft((place, one) for one in reversed(again))
         return job, again

@@ -68,11 +68,13 @@ class Ended(NamedTuple):
         machine: that had it.
         outcome: what it returned; None where its process or its machine was lost.
         reason: why it was, in a line.
+        blamed: whether that may be what the task did: its own process has died, and not more.
     """
 
     machine: str
     outcome: Any
     reason: str
+    blamed: bool = False
 
 
 class Nodes:
@@ -147,7 +149,9 @@ class Nodes:
             except errors.RayTaskError as error:
                 raise error.cause or error from None
             except errors.RayError as error:
-                yield Ended(machine, None, f"{type(error).__name__}: {_first(str(error))}")
+                blamed = isinstance(error, errors.WorkerCrashedError | errors.OutOfMemoryError)
+                reason = f"{type(error).__name__}: {_first(str(error))}"
+                yield Ended(machine, None, reason, blamed)
 
     def forget(self, machine: str) -> None:
         """Expect nothing more from a machine that is gone."""

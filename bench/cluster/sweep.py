@@ -33,6 +33,7 @@ from models.dataset import Dataset
 from models.records import begun
 from reports.results import Entry, Kind, ResultsError, RunFolder, Training
 from reports.results.files import Reader, append_line, write_whole
+from reports.results.journal import KINDS
 
 PATIENCE = 120
 """Looks at a cluster without a machine, half a second apart, before a run gives up."""
@@ -41,9 +42,10 @@ LOOKS = 20
 """At a machine whose processes die of it, before it is done without."""
 
 LINES: Mapping[str, Kind] = {
-    "time": "time", "device": "device", "memory": "memory",
-    "split": "split", "races": "search", "pipeline": "time",
-}  # fmt: skip
+    **{kind: kind for kind in KINDS},
+    "races": "search",
+    "pipeline": "time",
+}
 """Benchmarks that write lines of the journal, and of which kind."""
 
 QUIET = Disturbance(0.0, 0.0, 0, (), "")
@@ -87,7 +89,7 @@ class Sweep:
         self._fleet = Fleet([], lambda job: 0.0, {}, {})
         self._outcomes: dict[tuple[str, object], Outcome] = {}
         self._disturbed: dict[str, dict[str, Disturbance]] = defaultdict(dict)
-        self._orders = 0
+        self._orders = self._alone = 0
         self._doing = ""
         self._bounds: Bounds
         self._fingerprint: str | None = None
@@ -100,7 +102,7 @@ class Sweep:
             ResultsError: one is not.
         """
         self._see_who_is_there()
-        while self._meeting:
+        while self._meeting or not self._met:
             for ended in self._machines.wait():
                 self._hear(ended)
             self._see_who_is_there()
@@ -161,18 +163,16 @@ class Sweep:
 
     def _see_who_is_there(self) -> None:
         """Look at machines that have come, and do without those that are gone."""
-        looks = 0
-        while not (there := self._machines.machines()):
-            looks += 1
-            if looks > PATIENCE:
-                run = self._session.run.path.name
-                raise ClusterError(
-                    "no machine of the cluster is left: start them again, then: tox -e "
-                    f"bench-cluster -- --cluster ADDRESS --resume {run}"
-                )
-            list(self._machines.wait())
+        there = self._machines.machines()
         for machine in [name for name in (*self._met, *self._meeting) if name not in there]:
             self._lose(machine)
+        self._alone = 0 if there else self._alone + 1
+        if self._alone > PATIENCE:
+            run = self._session.run.path.name
+            raise ClusterError(
+                "no machine of the cluster is left: start them again, then: tox -e "
+                f"bench-cluster -- --cluster ADDRESS --resume {run}"
+            )
         for machine in there:
             strange = machine not in self._met and machine not in self._meeting
             if strange and self._refused[machine] < LOOKS:
@@ -195,7 +195,7 @@ class Sweep:
         elif ended.outcome is not None:
             self._take_in(machine, ended.outcome)
         elif machine in self._machines.machines():
-            self._crashed(machine, ended.reason)
+            self._crashed(machine, ended.reason, ended.blamed)
         # Else all of the machine is gone, which is seen next.
 
     def _get_to_know(self, ended: Ended) -> None:
@@ -278,9 +278,9 @@ class Sweep:
         elif name.suffix != ".checkpoint":  # nobody could go on from it
             write_whole(path, lambda file: file.write(content))
 
-    def _crashed(self, machine: str, reason: str) -> None:
-        job, again = self._fleet.crashed(machine)
-        self._note(machine, job, "lost", reason)
+    def _crashed(self, machine: str, reason: str, blamed: bool) -> None:
+        self._note(machine, self._fleet.running[machine], "lost", reason)
+        job, again = self._fleet.crashed(machine, blamed)
         self._session.display.say(f"{machine}: lost {job} ({reason}).", style="bold yellow")
         if not again:
             self._give_up(machine, job, reason)

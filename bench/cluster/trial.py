@@ -217,7 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=("kills", "driver", "study"))
     parser.add_argument("--times", type=whole(1, 1_000), help="kills (20 of workers, 3 of drivers)")
     parser.add_argument("--pause", type=number(0.01, 600), default=2.0, help="mean seconds (2)")
-    parser.add_argument("--images", type=whole(100, 50_000), default=4_000, help="of a training")
+    # Reading them takes each node some seconds, which many images make little of.
+    parser.add_argument("--images", type=whole(100, 50_000), default=50_000, help="of a training")
     parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="of the moments (0)")
     parser.add_argument("--against", type=Path, help="an earlier trial's run on one machine")
     parser.add_argument("--folder", type=Path, help="to work in (a new one in the system's)")

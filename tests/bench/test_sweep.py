@@ -52,7 +52,7 @@ class Screen:
 class Played:
     """Machines that work one after the other, in this process.
 
-    `fate` decides, before each job, what becomes of it: "well", "crash", or "lose" the machine.
+    `fate` says of each job what becomes of it: "well", "crash", "trouble", "lose" the machine.
     """
 
     def __init__(self, *names, fate=lambda machine, job: "well"):
@@ -76,7 +76,9 @@ class Played:
                 case "well":
                     yield Ended(machine, work(*given), "")
                 case "crash":
-                    yield Ended(machine, None, "WorkerCrashedError")
+                    yield Ended(machine, None, "WorkerCrashedError", blamed=True)
+                case "trouble":
+                    yield Ended(machine, None, "RaySystemError")
                 case "lose":
                     self.names.remove(machine)
                     yield Ended(machine, None, "NodeDiedError")
@@ -262,6 +264,17 @@ def test_what_always_kills_its_process_is_given_up_and_the_rest_is_measured(clus
     assert not {("memory", "measured"), ("time", "failed")} & status
     assert any("probably as the memory ran out" in e.reason for e in cluster.lines)
     assert session.left() == ""
+
+
+def test_troubles_of_the_cluster_are_not_blamed_on_what_was_measured(cluster):
+    troubles = Counter()
+
+    def fate(machine, job):
+        troubles[job] += 1
+        return "trouble" if troubles[job] <= 2 * TRIES else "well"
+
+    cluster.carry_out(Played("a", fate=fate))
+    check_complete(cluster)
 
 
 def test_a_block_that_kills_its_process_is_measured_cell_by_cell(cluster):
