@@ -194,10 +194,14 @@ def learned_order(features: Tensor, targets: Tensor, num_classes: int) -> Tensor
 
     left_to_right = torch.empty(num_classes, dtype=torch.int64)
     stack = [(torch.arange(num_classes), 0, width)]
+    pairs: list[tuple[Tensor, int]] = []
     while stack:
         classes, low, high = stack.pop()
         if len(classes) == 1:
             left_to_right[leaves_before(low)] = classes[0]
+            continue
+        if len(classes) == 2:
+            pairs.append((classes, leaves_before(low)))
             continue
         middle = (low + high) // 2
         left = leaves_before(middle) - leaves_before(low)
@@ -208,14 +212,18 @@ def learned_order(features: Tensor, targets: Tensor, num_classes: int) -> Tensor
         ranked = classes[(centred @ direction).argsort(stable=True)]
         stack.append((ranked[:left], low, middle))
         stack.append((ranked[left:], middle, high))
+    if pairs:  # a good part of all nodes, which all have the line through them as direction
+        both, places = torch.stack([two for two, _ in pairs]), torch.tensor([at for _, at in pairs])
+        apart = means[both[:, 0]] - means[both[:, 1]]
+        swapped = apart.gather(1, apart.abs().argmax(dim=1, keepdim=True)) > 0
+        both = torch.where(swapped, both.flip(1), both)
+        left_to_right[places], left_to_right[places + 1] = both[:, 0], both[:, 1]
     return torch.cat((left_to_right[deep:], left_to_right[:deep]))
 
 
 def _principal(centred: Tensor) -> Tensor:
     """The direction in which points around 0 scatter most, either way along it: (m, d) -> (d,)."""
     points, width = centred.shape
-    if points == 2:  # half of all nodes: not worth a decomposition
-        return centred[0]
     # The smaller of the two products has the same largest eigenvalue, in a tenth of a SVD's time.
     scatter = centred.T @ centred if points > width else centred @ centred.T
     largest: Tensor = torch.linalg.eigh(scatter).eigenvectors[:, -1]

@@ -151,6 +151,8 @@ def _sized(cells: Sequence[Cell]) -> list[Sample]:
 
 
 def _accuracy(findings: Findings) -> dict[str, float]:
+    if any(training.of_words for training in findings.run.trainings):
+        return {}  # shares of words that are guessed right say nothing of other classes
     return {
         row.head: row.trained.accuracy.estimate for row in findings.heads if row.trained is not None
     }

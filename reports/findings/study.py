@@ -187,6 +187,8 @@ class Study:
                 PUBLISHED.get(trained.variant) if self._as_published(trained.variant) else None,
             )
             for trained in self.findings.trained
+            # Words are judged by perplexity, in a table of their own.
+            if not self.seeds[trained.variant][0].of_words
         )
 
     @cached_property

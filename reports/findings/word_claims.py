@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from reports import units
 from reports.findings.findings import Findings
 from reports.findings.verdicts import NOTHING, Answer, Claim, Evidence, Verdict
-from reports.findings.words import YARDSTICK, Words, over_seeds, validation_at
+from reports.findings.words import YARDSTICK, Words, over_seeds, times, validation_at
 from reports.stats.estimates import Interval
 
 SAME_PERPLEXITY = 0.05
@@ -52,11 +52,11 @@ def _adaptive(findings: Findings) -> Verdict:
     if ratio is None or pace is None:
         return _untested()
     evidence = (
-        Evidence("perplexity over softmax's", str(units.times_interval(ratio))),
-        Evidence("words per second over softmax's", str(units.times_interval(pace))),
+        Evidence("perplexity over softmax's", str(times(ratio))),
+        Evidence("words per second over softmax's", str(times(pace))),
     )
     answer = together([judge_same(ratio), judge_faster(pace)])
-    measured = f"{units.times_interval(pace)} times as fast, {units.times_interval(ratio)} times"
+    measured = f"{times(pace)} times as fast, {times(ratio)} times"
     return Verdict(answer, f"{measured} the perplexity", _because(words), evidence)
 
 
@@ -73,12 +73,12 @@ def _sampled(findings: Findings) -> Verdict:
         return _untested()
     best = min(found, key=lambda variant: found[variant].estimate)
     evidence = tuple(
-        Evidence(f"perplexity over softmax's, {variant}", str(units.times_interval(ratio)))
+        Evidence(f"perplexity over softmax's, {variant}", str(times(ratio)))
         for variant, ratio in found.items()
     )
     return Verdict(
         judge_same(found[best]),
-        f"{units.times_interval(found[best])} times softmax's ({best})",
+        f"{times(found[best])} times softmax's ({best})",
         _because(words),
         evidence,
     )
@@ -93,14 +93,14 @@ def _ranking(findings: Findings) -> Verdict:
     if words.classes <= SMALL:
         expected, answer = "behind", judge_faster(ratio)
     elif words.classes >= LARGE:
-        expected, answer = "ahead", judge_faster(_inverse(ratio))
+        expected, answer = "ahead", judge_faster(inverse(ratio))
     else:
         expected, answer = "level", _judge_level(ratio)
     return Verdict(
         answer,
-        f"{units.times_interval(ratio)} times softmax's perplexity",
+        f"{times(ratio)} times softmax's perplexity",
         f"Expected of {words.classes:,} words: {expected}. {_because(words)}",
-        (Evidence("validation perplexity over softmax's, at the same time", str(ratio.estimate)),),
+        (Evidence("validation perplexity over softmax's, at the same time", str(times(ratio))),),
     )
 
 
@@ -111,8 +111,11 @@ def _judge_level(ratio: Interval) -> Answer:
     return "contradicted" if ratio.high < low or ratio.low > high else "inconclusive"
 
 
-def _inverse(ratio: Interval) -> Interval:
-    return Interval(1 / ratio.high, 1 / ratio.estimate, 1 / ratio.low if ratio.low else math.inf)
+def inverse(ratio: Interval) -> Interval:
+    """One over it; of what nothing bounds, nothing does."""
+    if ratio.low <= 0:
+        return Interval(-math.inf, 1 / ratio.estimate, math.inf)
+    return Interval(1 / ratio.high, 1 / ratio.estimate, 1 / ratio.low)
 
 
 def at_same_time(words: Words, variant: str, other: str) -> Interval | None:

@@ -20,6 +20,7 @@ from reports.findings.trained import Trained, by_variant, seeds_reach
 from reports.results import Training
 from reports.stats.estimates import Interval
 from reports.stats.pareto import front
+from reports.units import Shown
 
 YARDSTICK = "softmax"
 
@@ -264,6 +265,12 @@ def _pace(training: Training) -> float:
     return words * len(training.epochs) / rounds / seconds if seconds > 0 else 0.0
 
 
+def times(ratio: Interval) -> Shown:
+    """A ratio and its interval, for people; one seed's stands alone."""
+    bounded = math.isfinite(ratio.high)
+    return units.times_interval(ratio) if bounded else Shown(units.digits(ratio.estimate))
+
+
 def sentences(words: Words) -> Iterator[str]:
     """What the table says, with intervals."""
     base = words.row(YARDSTICK)
@@ -271,10 +278,10 @@ def sentences(words: Words) -> Iterator[str]:
         return
     seeds = base.trained.seeds
     over = f"over {seeds} seeds" if seeds > 1 else "from a single seed, which bounds nothing"
+    took = units.show(base.seconds, units.SECONDS)
     yield (
         f"With {words.classes:,} classes, {YARDSTICK} ends at a perplexity of "
-        f"{units.show(base.perplexity)} after {units.seconds_interval(base.seconds)} of training "
-        f"({over})."
+        f"{units.show(base.perplexity)} after {took} of training ({over})."
     )
     yield _first(words)
     yield from _trees(words)
@@ -283,7 +290,7 @@ def sentences(words: Words) -> Iterator[str]:
         ends = "survives" if sure else "is not seen to survive"
         yield (
             f"O(log n) {ends} Adam: with a row-sparse gradient and moments of its rows alone, the "
-            f"tree trains {units.times_interval(ratio)} times as many words per second as with a "
+            f"tree trains {times(ratio)} times as many words per second as with a "
             "dense gradient, whose update walks all rows."
         )
     for row in words.rows:
@@ -307,7 +314,7 @@ def _first(words: Words) -> str:
     said = f" Not from every seed on as many words: {', '.join(late)}." if late else ""
     return (
         f"First to reach {YARDSTICK}'s last validation perplexity is {best.variant}, "
-        f"{units.times_interval(best.speedup)} times as fast{sure}.{said}"
+        f"{times(best.speedup)} times as fast{sure}.{said}"
     )
 
 
@@ -316,10 +323,7 @@ def _trees(words: Words) -> Iterator[str]:
     cost = words.ratio(TREE, YARDSTICK)
     if cost is None:
         return
-    yield (
-        f"A balanced binary tree ends at {units.times_interval(cost)} times {YARDSTICK}'s "
-        "perplexity."
-    )
+    yield (f"A balanced binary tree ends at {times(cost)} times {YARDSTICK}'s perplexity.")
     for better in BETTER_TREES:
         gain = words.ratio(better, TREE)
         rest = words.ratio(better, YARDSTICK)
@@ -330,6 +334,6 @@ def _trees(words: Words) -> Iterator[str]:
             given = -math.log(gain.estimate) / math.log(cost.estimate)
             part = f", {units.share(given)} of what the tree costs given back"
         yield (
-            f"{better.capitalize()}: {units.times_interval(gain)} times that of the balanced tree"
-            f"{part}; {units.times_interval(rest)} times {YARDSTICK}'s."
+            f"{better.capitalize()}: {times(gain)} times that of the balanced tree"
+            f"{part}; {times(rest)} times {YARDSTICK}'s."
         )

@@ -8,8 +8,14 @@ import pytest
 from reports import units
 from reports.findings import claims
 from reports.findings.findings import find
-from reports.findings.word_claims import at_same_time, judge_faster, judge_same, together
-from reports.findings.words import Words, arrival, over_seeds, sentences
+from reports.findings.word_claims import (
+    at_same_time,
+    inverse,
+    judge_faster,
+    judge_same,
+    together,
+)
+from reports.findings.words import Words, arrival, over_seeds, sentences, times
 from reports.page import html
 from reports.results import Epoch, Metrics, Training, load
 from reports.results.folder import create
@@ -135,6 +141,14 @@ def test_ranks_are_compared_after_the_same_time(findings):
 def test_verdicts_need_the_whole_interval(low, high, same, faster):
     ratio = Interval(low, (low + high) / 2, high)
     assert (judge_same(ratio), judge_faster(ratio)) == (same, faster)
+
+
+def test_a_single_seed_decides_nothing():
+    alone = over_seeds([0.5])
+    assert {judge_same(alone), judge_faster(alone), judge_faster(inverse(alone))} == {
+        "inconclusive"
+    }
+    assert str(times(alone)) == "0.500"
 
 
 def test_one_contradiction_is_enough():

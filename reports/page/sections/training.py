@@ -1,4 +1,4 @@
-"""Training TinyVGG with each head: the study, curves, confusions, metrics of every class."""
+"""Training with each head: the study, curves, confusions, metrics of every class."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def context(findings: Findings, looks: Looks) -> dict[str, Any]:
     study = Study(findings)
     return {
         "study": None if study.empty else _study(study, looks),
-        "pictures": _curves(trainings, looks),
+        "pictures": _curves([t for t in trainings if not t.of_words], looks),
         "confusions": _confusions(finished),
         "per_class": per_class(finished),
         "failed": [t for t in trainings if t.status != "measured"],
