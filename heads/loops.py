@@ -65,6 +65,9 @@ def threads_for(work: int, per_thread: int) -> int:
 def numba_threads(threads: int) -> Iterator[None]:
     """So many threads for a kernel; the caller's own kernels may want more."""
     before = numba.get_num_threads()
+    if before == threads:
+        yield
+        return
     numba.set_num_threads(threads)
     try:
         yield

@@ -150,6 +150,8 @@ def _sample_gradients(
     """The gradient in each log-probability, of which the loss is the negative mean: -> (N,)."""
     if grad_loss is None:
         return torch.zeros_like(output) if grad_output is None else grad_output.contiguous()
+    if grad_output is None and grad_loss.is_cpu:  # one operator, where the other way takes four
+        return torch.full_like(output, grad_loss.item() / -max(1, len(output)))
     share = grad_loss / -max(1, len(output))
     if grad_output is None:
         return share.to(output.dtype).expand(len(output)).contiguous()

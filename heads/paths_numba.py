@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Array = np.ndarray
+    Pairs = tuple[Array, Array, Array, Array]
 
 WORK_PER_THREAD = 2**17
 """Multiply-adds of a pass over the paths for which another thread pays."""
@@ -52,12 +53,9 @@ class NumbaWalk:
             depth, inner = (paths.leaves - 1).bit_length(), paths.leaves - 1
             order, places = torch.empty((2, size), dtype=torch.int64).numpy()
             slopes = input.new_empty(size, depth).numpy()
-            _from_left_to_right(paths.leaf.contiguous().numpy(), depth, inner, order, places)
             self._threads = threads_for(slopes.size * width, WORK_PER_THREAD)
-            with numba_threads(self._threads):
-                _score_heap(
-                    self._input, rows, offsets, order, places, slopes, *results, self._threads
-                )
+            _from_left_to_right(paths.leaf.contiguous().numpy(), depth, inner, order, places)
+            _score_heap(self._input, rows, offsets, order, places, slopes, *results, self._threads)
             self._paths: tuple[Any, ...] = (order, places, inner)
             self._runs_of: Callable[..., int] = _runs_of_heap
         else:
@@ -75,35 +73,35 @@ class NumbaWalk:
             self._runs_of = _runs_of_table
         self._slopes = slopes
 
-    def _runs(self, grad: Tensor) -> tuple[Tensor, ...]:
-        """Pairs of a sample and a row, sorted by row: samples, changes; each row's start, rows."""
-        pairs = self._slopes.size
-        samples, rows = torch.empty((2, pairs), dtype=torch.int64)
-        starts = torch.empty(pairs + 1, dtype=torch.int64)
-        changes = grad.new_empty(pairs)
-        arrays = (a.numpy() for a in (grad, samples, changes, rows, starts))
-        runs = self._runs_of(*self._paths, self._slopes, *arrays)
-        return samples, changes, starts[: runs + 1], rows[:runs]
-
     def sums(self, grad: Tensor) -> RowSums:
         """The gradient in the rows, from that in the outputs, (N,)."""
-        samples, changes, starts, rows = self._runs(grad)
-        weight = grad.new_empty(len(rows), self._input.shape[1])
-        bias = grad.new_empty(len(rows))
-        self._add((samples, changes, starts, starts), weight, bias, fresh=True)
-        return RowSums(rows, weight, bias, True)
+        rows = torch.empty(self._slopes.size, dtype=torch.int64)
+        runs, pairs = self._runs(grad, 1.0, rows.numpy())
+        weight, bias = grad.new_empty(runs, self._input.shape[1]), grad.new_empty(runs)
+        self._add(pairs, weight, bias, fresh=True)
+        return RowSums(rows[:runs], weight, bias, True)
 
     def add(self, grad: Tensor, scale: float, weight: Tensor, bias: Tensor) -> None:
         """Add the same gradient, times `scale`, to the rows of (R, d) and (R,), in place."""
-        self._add(self._runs(grad * scale), weight, bias, fresh=False)
+        rows = np.empty(self._slopes.size, np.int64)
+        self._add(self._runs(grad, scale, rows)[1], weight, bias, fresh=False)
 
-    def _add(self, runs: tuple[Tensor, ...], weight: Tensor, bias: Tensor, fresh: bool) -> None:
-        samples, changes, starts, rows = (run.numpy() for run in runs)
+    def _runs(self, grad: Tensor, scale: float, rows: Array) -> tuple[int, Pairs]:
+        """How many rows there are; and pairs of a sample and a row, sorted by row.
+
+        Those are samples, changes, and of each row its first pair and its number.
+        """
+        size = self._slopes.size
+        samples, starts = torch.empty((2, size + 1), dtype=torch.int64).numpy()
+        changes = grad.new_empty(size).numpy()
+        runs = self._runs_of(
+            *self._paths, self._slopes, grad.numpy(), scale, samples, changes, rows, starts
+        )
+        return runs, (samples[:size], changes, starts[: runs + 1], rows[:runs])
+
+    def _add(self, pairs: Pairs, weight: Tensor, bias: Tensor, fresh: bool) -> None:
         with numba_threads(self._threads):
-            _add_runs(
-                self._input, samples, changes, starts, rows, weight.numpy(), bias.numpy(), fresh,
-                self._threads,
-            )  # fmt: skip
+            _add_runs(self._input, *pairs, weight.numpy(), bias.numpy(), fresh, self._threads)
 
 
 @compiled(fastmath=FAST)
@@ -276,6 +274,7 @@ def _runs_of_heap(
     inner_nodes: int,
     slopes: Array,
     grad: Array,
+    scale: float,
     samples: Array,
     changes: Array,
     rows: Array,
@@ -294,7 +293,7 @@ def _runs_of_heap(
                 rows[run], starts[run] = row, pair
                 last, run = row, run + 1
             samples[pair] = order[s]
-            changes[pair] = grad[order[s]] * slopes[s, step]
+            changes[pair] = scale * grad[order[s]] * slopes[s, step]
             pair += 1
     starts[run] = pair
     return run
@@ -307,6 +306,7 @@ def _runs_of_table(
     tables: Array,
     slopes: Array,
     grad: Array,
+    scale: float,
     samples: Array,
     changes: Array,
     rows: Array,
@@ -324,7 +324,7 @@ def _runs_of_table(
                     row = tables[nodes[target[i], step], c, m]
                     if row >= 0:
                         of[pairs], sample[pairs] = row, i
-                        change[pairs] = grad[i] * slopes[i, step, c, m]
+                        change[pairs] = scale * grad[i] * slopes[i, step, c, m]
                         pairs += 1
     order = np.argsort(of[:pairs], kind="mergesort")
     run, last = 0, -1
