@@ -35,7 +35,7 @@ def configs():
 
 
 def tiny():
-    return stand_in("a test", per_class=1)
+    return stand_in("a test", per_class=2)
 
 
 def ready():
