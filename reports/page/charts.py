@@ -70,7 +70,7 @@ def memory(runs: Sequence[Findings], labels: Sequence[str]) -> Chart | None:
 
 def accuracy(runs: Sequence[Findings], labels: Sequence[str]) -> Chart | None:
     """Accuracy against what it costs, likewise."""
-    rows = [row for findings in runs for row in outcomes(findings)]
+    rows = [row for findings in runs for row in outcomes(findings) if row.costs]
     if not rows:
         return None
     costs = tuple((c, name) for c, name in COSTS.items() if any(c in r.costs for r in rows))
