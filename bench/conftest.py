@@ -137,7 +137,8 @@ def _resume(config: pytest.Config, run: RunFolder, display: Display) -> Session:
     plan = resume.plan_of(run, config.getoption)
     heap.choose(plan.heap)
     clustered = config.getoption("cluster") is not None
-    resume.require_same_kind(run, run.read_facts(), clustered or config.option.collectonly)
+    if not config.option.collectonly:
+        resume.require_same_kind(run, run.read_facts(), clustered)
     if clustered:
         options.check_alone(config.getoption)
     if not config.option.collectonly:

@@ -14,7 +14,9 @@ from reports.arguments import Parser, whole
 
 
 def given(**values):
-    named = dict.fromkeys((*options.OVERRIDES, "autocast", "threads", "data", "minutes")) | {
+    named = dict.fromkeys(
+        (*options.OVERRIDES, "autocast", "threads", "data", "minutes", "cluster")
+    ) | {
         "sweep": "quick",
         "seed": 0,
         "device": "cpu",

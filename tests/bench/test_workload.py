@@ -52,7 +52,7 @@ def gradients(workload):
 
 def test_backward_takes_a_fresh_graph_of_other_targets_each_time():
     workload = Workload(Cell("isolated", "softmax", "backward", classes=50, batch=4, features=16))
-    call, forward, _ = workload.prepare("backward")
+    call, forward, *_ = workload.prepare("backward")
     seen = []
     for _ in range(3):
         forward()

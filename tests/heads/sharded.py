@@ -295,6 +295,9 @@ def notices_a_death(mesh):
 
 
 def check(folder, rank, ranks):
+    torch.set_num_threads(
+        1
+    )  # a fork has lost its parent's threads: before any that autograd starts
     if DEVICE == "cuda":
         torch.cuda.set_device(rank)
     dist.init_process_group(
@@ -327,7 +330,6 @@ def check(folder, rank, ranks):
 
 def main():
     folder, ranks = Path(sys.argv[1]), int(sys.argv[2])
-    torch.set_num_threads(1)
     children = []
     for rank in range(ranks):
         child = os.fork()  # torch is imported once for all

@@ -61,4 +61,8 @@ def test_the_published_recipe_is_the_default() -> None:
         "device": "cpu",
         "threads": 2,
         "loss_every": 500,
+        "model": "tinyvgg",
+        "rounds": 1,
+        "tied": False,
+        "width": 128,
     }

@@ -206,8 +206,10 @@ def test_a_run_is_located_by_name_by_path_or_as_the_latest(tmp_path: Path) -> No
 
 
 def test_a_run_that_is_nowhere_is_said_to_be_so(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="no run 'nowhere': neither a folder nor"):
+        locate("nowhere", tmp_path)
     (tmp_path / "a-file").write_text("x")
-    with pytest.raises(ResultsError, match="no run 'a-file': neither a folder nor"):
+    with pytest.raises(ResultsError, match="a-file is not a whole zip"):
         locate("a-file", tmp_path)
 
 
@@ -219,7 +221,7 @@ def test_every_line_and_record_of_the_kept_runs_is_still_read(folder: Path) -> N
     journal = folder / "journal.jsonl"
     lines = journal.read_text().splitlines() if journal.exists() else []
     read = (run.times, run.clocks, run.memory, run.splits, run.searches, run.missing)
-    assert sum(map(len, read)) == len(lines)
+    assert sum(map(len, (*read, run.communication))) == len(lines)
 
 
 def test_a_kept_run_tells_its_pipelines_from_its_heads() -> None:
