@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
 
 BUSY = 0.1
 """From this share of the CPU on, what others use can be seen in the figures."""
+
+COMPANIONS: set[int] = set()
+"""Processes that work for this one, by their numbers: what they use is not used by others."""
 
 STOLEN = 0.02
 """A host that has room for its guests takes nothing from them; this much is a busy one."""
@@ -21,7 +25,7 @@ class Usage:
     Attributes:
         all_seconds: CPU time that all cores had, idle included.
         busy_seconds: CPU time that was used, or stolen by the host.
-        own_seconds: CPU time that this process used.
+        own_seconds: CPU time that this process and its companions used.
         stolen_seconds: CPU time that a virtual machine wanted and its host gave to others.
         swapped_bytes: memory moved between RAM and disk.
     """
@@ -38,15 +42,22 @@ def usage() -> Usage:
     times = psutil.cpu_times()._asdict()
     # Linux counts a guest's time a second time, as user time.
     total = sum(times.values()) - times.get("guest", 0) - times.get("guest_nice", 0)
-    own = psutil.Process().cpu_times()
     swap = psutil.swap_memory()
     return Usage(
         all_seconds=total,
         busy_seconds=total - times["idle"] - times.get("iowait", 0),
-        own_seconds=own.user + own.system,
+        own_seconds=sum(map(_used, (None, *COMPANIONS))),
         stolen_seconds=times.get("steal", 0.0),
         swapped_bytes=swap.sin + swap.sout,
     )
+
+
+def _used(number: int | None) -> float:
+    """Seconds of CPU time that a process used, None being this one; 0 of one that is gone."""
+    with suppress(psutil.Error):
+        used = psutil.Process(number).cpu_times()
+        return float(used.user + used.system)
+    return 0.0
 
 
 class Watch:

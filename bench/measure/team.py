@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
+from bench.machine.disturbance import COMPANIONS
 from heads.sharding import LostRankError
 
 PATIENCE = timedelta(seconds=120)
@@ -52,6 +53,7 @@ class Team:
             self._start([str(folder), str(rank), str(size), device, str(threads)], errors)
             for rank, errors in enumerate(self._errors, 1)
         ]
+        COMPANIONS.update(other.pid for other in self._others)
         self._numbers = count()
         try:
             self.meshes = joined(folder, 0, size, device)
@@ -97,11 +99,14 @@ class Team:
         ]
         said = [path.read_text("utf-8").strip() for path in ended]
         dissolve(self)
+        if not ended:
+            return error
         lines = [text.splitlines()[-1] for text in said if text]
-        return LostRankError(f"a rank ended: {lines[0]}") if lines else error
+        return LostRankError(f"a rank ended: {lines[0] if lines else 'it was killed'}")
 
     def close(self) -> None:
         """End the others."""
+        COMPANIONS.difference_update(other.pid for other in self._others)
         for other in self._others:
             with suppress(OSError):
                 other.kill()
