@@ -11,12 +11,10 @@ from typing import Any
 from bench.machine.clock import Timer
 from bench.measure.sharded import Leader
 from heads import Phase
+from reports.results import COLLECTIVES
 
 CALLS, SECONDS, WARM_UP = (4, 30), 0.5, 2
 """At least and at most, that they may take together beyond the least, and before the first."""
-
-KINDS = ("all_gather", "all_reduce", "reduce_scatter", "broadcast")
-"""Of collectives."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,9 @@ def measure(workload: Leader, phase: Phase, timer: Timer) -> Told:
         told_seconds=[sum(end - begin for *_, begin, end in one) for one in seen[WARM_UP:]],
         collectives=len(seen[-1]),
         bytes=sum(size for _, size, *_ in seen[-1]),
-        sent={kind: sum(size for name, size, *_ in seen[-1] if name == kind) for kind in KINDS},
+        sent={
+            kind: sum(size for name, size, *_ in seen[-1] if name == kind) for kind in COLLECTIVES
+        },
         counted_collectives=counted.collectives,
         counted_bytes=counted.bytes,
     )

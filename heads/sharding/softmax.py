@@ -11,6 +11,7 @@ al., "Partial FC", 2021.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -62,14 +63,9 @@ class ShardedSoftmax(Sharded, Softmax):
 
     def in_slices(self, input: Tensor, target: Tensor, noise: Perturbation | None) -> Tensor:
         """The same, under noise: (N, in_features), (N,) -> (N,)."""
-
-        def combined(score: Tensor, log_sum: Tensor) -> tuple[Tensor, Tensor]:
-            scores, log_sums = self.ranks.gathered(torch.stack((score, log_sum))).unbind(1)
-            return scores.sum(0), log_sums.logsumexp(0)
-
-        own = target - self.part.start
+        own, combine = target - self.part.start, partial(_combined, self.ranks)
         keep = self.keeps_logits
-        return chunked_log_prob(input, *self.rows(), own, noise, combine=combined, keep=keep)
+        return chunked_log_prob(input, *self.rows(), own, noise, combine=combine, keep=keep)
 
     def logits(self, input: Tensor) -> Tensor:
         """Unnormalised log-probabilities of all classes: (N, in_features) -> (N, num_classes)."""
@@ -253,16 +249,20 @@ class _AllClasses(torch.autograd.Function):
         return grad[:, ctx.part], None, None
 
 
+def _combined(ranks: Ranks, score: Tensor, log_sum: Tensor) -> tuple[Tensor, Tensor]:
+    """The targets' scores and log-sum-exp of a rank's classes, both (N,), to those of all."""
+    scores, log_sums = ranks.gathered(torch.stack((score, log_sum))).unbind(1)
+    return scores.sum(0), log_sums.logsumexp(0)
+
+
 class _Combined(torch.autograd.Function):
     """Log-probability from the targets' scores, where they are, and each rank's log-sum-exp."""
 
     @staticmethod
     def forward(ctx: Any, score: Tensor, log_sum: Tensor, ranks: Ranks) -> Tensor:
-        scores, log_sums = ranks.gathered(torch.stack((score, log_sum))).unbind(1)
-        total = log_sums.logsumexp(0)
+        known, total = _combined(ranks, score, log_sum)
         ctx.save_for_backward(log_sum - total)
-        output: Tensor = scores.sum(0) - total
-        return output
+        return known - total
 
     @staticmethod
     @once_differentiable
