@@ -29,6 +29,7 @@ from scipy.stats import binomtest
 
 from bench import interrupts, options
 from bench.display import Display
+from bench.measure.allocation import is_out_of_memory
 from bench.train.pool import CrashedError, Pool, Tell, Work
 from bench.train.space import draw, space
 from models import cases
@@ -156,6 +157,10 @@ def carry_out(config: TrainingConfig, tell: Tell[None], *, dataset: Dataset) -> 
         record = train(config, dataset)
     except ValueError as error:  # such as a head whose gradients the optimizer cannot use
         return {"reason": str(error)}
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return {"reason": f"out of memory: {str(error).partition('. ')[0]}"}
     if record.final is None:
         return {"reason": record.reason}
     tested = len(dataset.test.targets)
