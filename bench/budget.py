@@ -9,6 +9,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import psutil
@@ -28,6 +29,10 @@ BESIDE = {"device": 0.3, "search": 1.0, "pipeline": 2.5, "split": 0.5}
 FEW_BLOCKS = 10
 """Before so many are measured it is not known how fast the machine is, and no cell is left out
 that does not take a good part of the time."""
+
+ONCE = 4.0
+"""A block that took more than so many times as long as others did what is done once: it compiled
+loops, it loaded a library."""
 
 REPORT_SECONDS = 20.0
 """Kept for the report and for what a run does beside measuring."""
@@ -105,29 +110,47 @@ def affordable(needs: Sequence[float], seconds: float) -> int:
 class Pace:
     """How long things take here, compared with what was expected.
 
+    One task that took an age, as it compiled what all others use, says little about them: of each
+    no more counts than `ONCE` times the median.
+
     Args:
         first: the guess before anything is known.
     """
 
     def __init__(self, first: float = 1.0) -> None:
         self._first = first
-        self._expected: dict[str, float] = defaultdict(float)
-        self._seconds: dict[str, float] = defaultdict(float)
+        self._learned: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._known: dict[str, float] = {}
 
     def learn(self, kind: str, expected: float, seconds: float) -> None:
         """Something of this kind took `seconds`."""
-        self._expected[kind] += expected
-        self._seconds[kind] += seconds
+        if expected > 0:
+            self._learned[kind].append((seconds / expected, expected))
+            self._known.clear()
 
     def of(self, kind: str) -> float:
         """Seconds per expected second, of this kind if any of it is known, else of all."""
-        for expected, seconds in (
-            (self._expected[kind], self._seconds[kind]),
-            (sum(self._expected.values()), sum(self._seconds.values())),
-        ):
-            if expected > 0:
-                return seconds / expected
-        return self._first
+        if kind not in self._known:
+            learned = self._learned.get(kind) or [*chain.from_iterable(self._learned.values())]
+            self._known[kind] = _usual(learned) if learned else self._first
+        return self._known[kind]
+
+
+def _usual(learned: Sequence[tuple[float, float]]) -> float:
+    """The mean of ratios by their weights, none counted as more than `ONCE` times their median."""
+    most = ONCE * median(learned)
+    weights = sum(weight for _, weight in learned)
+    return sum(weight * min(ratio, most) for ratio, weight in learned) / weights
+
+
+def median(learned: Sequence[tuple[float, float]]) -> float:
+    """The ratio that half of the weight lies at or below."""
+    half = sum(weight for _, weight in learned) / 2
+    for ratio, weight in sorted(learned):
+        half -= weight
+        if half <= 0:
+            return ratio
+    raise ValueError("nothing has been learned")
 
 
 class _Known(NamedTuple):
@@ -167,7 +190,7 @@ class Agenda:
                 self._blocks.append(self._known(task))
             else:
                 self._others[kind] += self._wanted(kind, task)
-        self._took: dict[Cell, float] = {}
+        self._took: dict[Cell, list[float]] = defaultdict(list)
         self._forgone = False
         self.dose = 1.0
 
@@ -187,7 +210,7 @@ class Agenda:
             self._blocks.remove(known)
             wanted = known.fixed + self.dose * known.rounds
             if not self._forgone:
-                self._took[known.contest] = seconds / wanted
+                self._took[known.contest].append(seconds / wanted)
         else:
             wanted = self._wanted(kind, task)
             self._others[kind] -= wanted
@@ -224,7 +247,10 @@ class Agenda:
         return self._need(self._known(block))
 
     def _need(self, known: _Known) -> Need:
-        pace = self._took.get(known.contest) or self._pace.of("time")
+        usual = self._pace.of("time")
+        took = self._took.get(known.contest, [usual])
+        # What a contest took twice, it will take again; the first time, it may have compiled.
+        pace = min(took) if len(took) > 1 else min(took[0], ONCE * usual)
         return Need(known.pass_index, pace * known.fixed, pace * known.rounds)
 
     def _known(self, block: Block) -> _Known:

@@ -156,14 +156,14 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "adaptive-words",
         "Adaptive softmax trains faster than the full softmax, at nearly its perplexity.",
-        "stated (Grave et al., ICML 2017)",
+        "stated: accuracy “close to that of the full softmax” (Grave et al., ICML 2017)",
         _METHOD,
         _adaptive,
     ),
     Claim(
         "sampled-words",
         "Sampled softmax loses nothing to the full softmax.",
-        "stated (Jean et al., ACL 2015)",
+        "“match”, with the full softmax over fewer words (Jean et al., ACL 2015)",
         f"{_METHOD} The better of the ways to draw negatives.",
         _sampled,
     ),
@@ -171,7 +171,7 @@ CLAIMS: tuple[Claim, ...] = (
         "ranking-words",
         "In the same time, hierarchical softmax of two levels is behind the full softmax at 10,000 "
         "words, level at 100,000 and ahead at 800,000.",
-        "ranked (Chen, Grangier and Auli, 2015)",
+        "ranked, after a week each (Chen, Grangier and Auli, ACL 2016)",
         f"{_METHOD} Validation perplexity when the first of the two ends.",
         _ranking,
     ),

@@ -283,7 +283,7 @@ def sentences(words: Words) -> Iterator[str]:
         f"With {words.classes:,} classes, {YARDSTICK} ends at a perplexity of "
         f"{units.show(base.perplexity)} after {took} of training ({over})."
     )
-    yield _first(words)
+    yield first(words)
     yield from _trees(words)
     if ratio := words.faster(TREE, DENSE):
         sure = ratio.low > 1
@@ -302,7 +302,7 @@ def sentences(words: Words) -> Iterator[str]:
             )
 
 
-def _first(words: Words) -> str:
+def first(words: Words) -> str:
     """Who reaches softmax's last validation perplexity first."""
     others = [row for row in words.rows if row.speedup is not None]
     if not others:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bench.budget import (
     FEW_BLOCKS,
     LEAST_DOSE,
+    ONCE,
     REPORT_SECONDS,
     Agenda,
     Deadline,
@@ -105,16 +106,22 @@ FIXED, ROUNDS = 1.0, 3.0
 """Seconds of each block: 1 + 2 cells x 3 = 7."""
 
 
-def play(minutes, slow=1.0, passes=4, sizes=20, guess=0.8):
-    """What a session does on a machine that is `slow`, and how long it takes."""
+def play(minutes, slow=1.0, passes=4, sizes=20, guess=1.0, once=0.0):
+    """What a session does on a machine that is `slow`, and how long it takes.
+
+    The first block takes `once` seconds more than it will again.
+    """
     blocks = [block(2 + k, index) for index in range(passes) for k in range(sizes)]
     clock = Clock()
     clock.now = 5.0  # what a process takes to begin
     tasks = [*(("time", one) for one in blocks), *(("training", one) for one in TRAININGS)]
+    pace = Pace()
+    for kind, off in (("time", guess), ("training", 1.0)):  # as a session probes it
+        pace.learn(kind, 5.0, 5.0 * off * slow)
     agenda = Agenda(
         tasks,
         Deadline(minutes, clock),
-        Pace(guess * slow),
+        pace,
         ROUNDS,
         lambda task: FIXED if isinstance(task, Block) else 20.0,
     )
@@ -126,7 +133,7 @@ def play(minutes, slow=1.0, passes=4, sizes=20, guess=0.8):
                 cut.append((why, task.pass_index))
                 took = 0.0
             else:
-                took = slow * (FIXED + 2 * agenda.dose * ROUNDS)
+                took = slow * (FIXED + 2 * agenda.dose * ROUNDS) + (0.0 if done else once)
                 done.append(task.pass_index)
         elif agenda.affordable([task]):
             took = slow * 20.0
@@ -158,6 +165,40 @@ def test_later_passes_go_before_trainings_and_trainings_before_cells():
     done, cut, _ = play(minutes=1.5, slow=10.0)
     assert ("cell", 0) in cut
     assert done.count("training") == 0
+
+
+def test_what_some_take_ten_times_as_long_is_in_the_pace():
+    pace = Pace()
+    for ratio in (1.0, 1.0, 1.0, 10.0):
+        pace.learn("time", 2.0, 2.0 * ratio)
+    assert pace.of("time") == pytest.approx((3 * 1.0 + ONCE) / 4)
+    pace.learn("time", 6.0, 60.0)  # now most of what is known is slow
+    assert pace.of("time") == pytest.approx((3 * 2 * 1.0 + 8 * 10.0) / 14)
+
+
+def test_a_contest_that_is_dear_every_time_is_expected_to_be_dear():
+    usual, dear = [block(2 + k, 0) for k in range(9)], [block(50, index) for index in range(3)]
+    agenda = Agenda(
+        [("time", one) for one in (*usual, *dear)], Deadline(60, Clock()), Pace(), 1.0,
+        lambda _: 1.0,
+    )  # fmt: skip
+    for one in usual:
+        agenda.done("time", one, 3.0)
+    agenda.done("time", dear[0], 60.0)
+    once = agenda.need(dear[1])
+    assert once.fixed + once.rounds == pytest.approx(ONCE * 3.0, rel=0.5)
+    agenda.done("time", dear[1], 63.0)
+    again = agenda.need(dear[2])
+    assert again.fixed + again.rounds == pytest.approx(60.0)
+
+
+@pytest.mark.parametrize("once", [60.0, 120.0])
+def test_what_is_compiled_once_is_not_expected_of_every_block(once):
+    done, cut, took = play(minutes=8, slow=1.5, once=once)
+    assert "cell" not in {why for why, _ in cut}
+    assert done.count(0) == done.count(1) == 20
+    assert done.count("training") == 3
+    assert 8 * 60 * 0.85 <= took <= 8 * 60 * 1.1
 
 
 def test_without_a_limit_nothing_is_cut():

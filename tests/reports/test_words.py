@@ -8,6 +8,7 @@ import pytest
 from reports import units
 from reports.findings import claims
 from reports.findings.findings import find
+from reports.findings.side_by_side import LetteredRun
 from reports.findings.word_claims import (
     at_same_time,
     inverse,
@@ -16,7 +17,8 @@ from reports.findings.word_claims import (
     together,
 )
 from reports.findings.words import Words, arrival, over_seeds, sentences, times
-from reports.page import html
+from reports.page import html, stills
+from reports.page.sections.side_by_side import words as words_beside
 from reports.results import Epoch, Metrics, Training, load
 from reports.results.folder import create
 from reports.stats.estimates import Interval
@@ -24,7 +26,7 @@ from reports.stats.estimates import Interval
 WORDS, ROUNDS = 9_000, 3
 
 
-def training(variant, seed, losses, seconds=10.0, final=None, bias=None):
+def training(variant, seed, losses, seconds=10.0, final=None, bias=None, classes=20_000):
     """A training of three rounds, each of so many seconds; losses are those of validation text."""
     epochs = tuple(
         Epoch(place + 1, loss, loss, seconds, 1.0, 0.2, 0.4, 0.1, 0.1, 0.1)
@@ -44,7 +46,7 @@ def training(variant, seed, losses, seconds=10.0, final=None, bias=None):
         seconds=40.0,
         dataset={
             "name": "a test", "predicts": "words", "train_words": WORDS, "train_images": 300,
-            "num_classes": 20_000,
+            "num_classes": classes,
         },
         config={"rounds": ROUNDS, "batch_size": 10, "head_options": {}, "model": "words"},
         epochs=epochs,
@@ -160,3 +162,28 @@ def test_the_page_shows_them(findings):
     page = html.render(findings)
     assert "Next-word prediction" in page
     assert "Adaptive softmax trains faster than the full softmax" in page
+
+
+def test_runs_side_by_side_are_compared_by_vocabulary_and_drawn_in_one_figure(findings, tmp_path):
+    run = create(tmp_path, "larger", datetime.now(UTC))
+    run.write_facts({"schema": 2, "run": run.path.name, "started": "2026-11-28", "finished": "x"})
+    for seed in range(3):
+        for variant, losses in (("softmax", [6, 5, 4]), ("huffman", [6, 5, 4.5])):
+            run.write_training(
+                f"{variant}-seed{seed}", training(variant, seed, losses, 2.0, classes=90_000)
+            )
+    runs = [find(load(run.path)), findings]
+    page = html.render_side_by_side(runs, ["a.html", "b.html"], "both")
+    section = page[page.index('id="words"') :]
+    small, large = section.index("20,000 words"), section.index("90,000 words")
+    assert small < large
+    assert "0 of 3 seeds" in section
+    axes = stills.beside(runs).axes
+    assert [one.get_title("left").split(" words")[0] for one in axes] == ["20,000", "90,000"]
+    assert [len(one.lines) for one in axes] == [8, 3]  # a line each, and where softmax ends
+    assert words_beside.context([LetteredRun("A", "a.html", runs[0])], {}) is None
+    lettered = [LetteredRun(letter, "", run) for letter, run in zip("AB", runs, strict=True)]
+    found = words_beside.context(lettered, {})
+    cells = dict(found["table"])["huffman"]
+    assert [str(against).split()[0] for against, _ in cells] == ["0.6065", "1.649"]  # e^-0.5, e^0.5
+    assert "-perplexity" in stills.stills(findings)

@@ -11,7 +11,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     FixedLocator,
     FuncFormatter,
@@ -98,7 +97,7 @@ def overview(panels: Mapping[str, Sequence[Series]], looks: Looks, title: str) -
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         box = grid[-1].get_position()
-        _legend(figure, heads, looks, (box.x0, box.y1))
+        drawing.legend(figure, heads, looks, (box.x0, box.y1))
     return figure
 
 
@@ -121,17 +120,8 @@ def beside(panels: Mapping[str, Sequence[Series]], looks: Looks, title: str) -> 
             _draw(axes, series, looks, units.seconds, common)
             axes.set_title(name, loc="left", fontsize=9)
             axes.set_xlabel("classes")
-        _legend(figure, heads, looks, (0.81, 0.82))
+        drawing.legend(figure, heads, looks, (0.81, 0.82))
     return figure
-
-
-def _legend(
-    figure: Figure, heads: Iterable[str], looks: Looks, upper_left: tuple[float, float]
-) -> None:
-    """The heads' lines and names."""
-    named = list(heads)
-    lines = [Line2D([], [], linestyle=looks[head].dash, **looks[head].points) for head in named]
-    figure.legend(lines, named, loc="upper left", bbox_to_anchor=upper_left, frameon=False)
 
 
 def _draw(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -20,6 +20,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from reports.results.files import write_whole
@@ -194,6 +195,15 @@ def panel(names: Collection[str], rows: int = 1) -> tuple[Figure, Axes]:
 def _name_height(rows: int) -> float:
     """Inches that a name of so many rows takes."""
     return 0.132 * rows + 0.024
+
+
+def legend(
+    figure: Figure, heads: Iterable[str], looks: Looks, upper_left: tuple[float, float]
+) -> None:
+    """The heads' lines and names."""
+    named = list(heads)
+    lines = [Line2D([], [], linestyle=looks[head].dash, **looks[head].points) for head in named]
+    figure.legend(lines, named, loc="upper left", bbox_to_anchor=upper_left, frameon=False)
 
 
 def name_lines(axes: Axes, ends: Sequence[tuple[float, str, str, Style]]) -> None:

@@ -18,24 +18,51 @@ def perplexity_against_time(curves: Mapping[str, Curve], looks: Looks) -> Figure
     """Validation perplexity against seconds of training, both on logarithmic axes."""
     figure, axes = drawing.panel(curves)
     with mpl.rc_context(SETTINGS):
-        ends = []
-        for variant, curve in curves.items():
-            look = looks[variant]
-            axes.plot(
-                curve.seconds,
-                curve.perplexity,
-                linestyle=look.dash,
-                markevery=max(1, len(curve.seconds) // 4),
-                **look.points,
-            )
-            ends.append((curve.perplexity[-1], variant, "", look))
-        _in_logarithms(axes)
-        if YARDSTICK in curves:
-            axes.axhline(curves[YARDSTICK].perplexity[-1], color=INK, linewidth=0.8, linestyle=":")
-        axes.set_ylabel("validation perplexity")
-        axes.set_xlabel("seconds of training")
+        _lines(axes, curves, looks)
+        ends = [(curve.perplexity[-1], name, "", looks[name]) for name, curve in curves.items()]
         drawing.name_lines(axes, ends)
     return figure
+
+
+def beside(panels: Mapping[str, Mapping[str, Curve]], looks: Looks, title: str) -> Figure:
+    """The same of several runs, a panel for each, one legend: for a README.
+
+    Args:
+        panels: title of the panel -> variant -> its curve.
+        looks: style of each variant.
+        title: of the whole.
+    """
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(9.0, 4.0))
+        figure.suptitle(title, x=0.07, ha="left", fontsize=11)
+        room = {"left": 0.07, "right": 0.79, "top": 0.84, "bottom": 0.12, "wspace": 0.2}
+        grid = list(figure.subplots(1, len(panels), gridspec_kw=room, squeeze=False).flat)
+        for axes, (name, curves) in zip(grid, panels.items(), strict=True):
+            _lines(axes, curves, looks)
+            axes.set_title(name, loc="left", fontsize=9)
+        for axes in grid[1:]:
+            axes.set_ylabel("")
+        variants = dict.fromkeys(variant for curves in panels.values() for variant in curves)
+        drawing.legend(figure, variants, looks, (0.8, 0.84))
+    return figure
+
+
+def _lines(axes: Axes, curves: Mapping[str, Curve], looks: Looks) -> None:
+    """A line for each variant, and where softmax ends."""
+    for variant, curve in curves.items():
+        look = looks[variant]
+        axes.plot(
+            curve.seconds,
+            curve.perplexity,
+            linestyle=look.dash,
+            markevery=max(1, len(curve.seconds) // 4),
+            **look.points,
+        )
+    _in_logarithms(axes)
+    if YARDSTICK in curves:
+        axes.axhline(curves[YARDSTICK].perplexity[-1], color=INK, linewidth=0.8, linestyle=":")
+    axes.set_ylabel("validation perplexity")
+    axes.set_xlabel("seconds of training")
 
 
 def front(rows: Sequence[WordRow], looks: Looks) -> Figure:

@@ -38,6 +38,7 @@ from reports.page.sections import (
 from reports.page.sections.side_by_side import accuracy as accuracies
 from reports.page.sections.side_by_side import answers, curves, data, machines, ratios
 from reports.page.sections.side_by_side import memory as memories
+from reports.page.sections.side_by_side import words as vocabularies
 
 Shown = TypeVar("Shown", contravariant=True)
 
@@ -101,6 +102,7 @@ SIDE_BY_SIDE: tuple[Section[Sequence[LetteredRun]], ...] = (
     ratios,
     memories,
     accuracies,
+    vocabularies,
     machines,
     data,
 )

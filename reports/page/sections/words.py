@@ -38,12 +38,12 @@ def _line(row: WordRow) -> tuple[str, list[Shown]]:
     ]
 
 
-def context(findings: Findings, looks: Looks) -> dict[str, Any]:
-    """The table, the figures and the sentences; nothing where no training on words finished."""
+def context(findings: Findings, looks: Looks) -> dict[str, Any] | None:
+    """The table, the figures and the sentences; no section where no training on words finished."""
     words = Words(findings)
     rows = words.rows
     if not rows:
-        return {}
+        return None
     return {
         "rows": rows,
         "table": [_line(row) for row in rows],
