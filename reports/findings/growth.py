@@ -214,8 +214,12 @@ def reading(growth: Growth) -> str:
     exact = [found.model for found in (work, moved) if found]
     if time is None:
         said.append("Not timed.")
-    elif time.model == "inconclusive":
+    elif not time.within:
         said.append(f"The times leave it open: {time.reason}.")
+    elif time.model == "inconclusive":
+        said.append(f"By the times it is {time.said}: {time.reason}.")
+        if exact and (expected := max(exact, key=rank)) in time.within:
+            said.append(f"By the counts it is {expected}.")
     elif exact:
         expected = max(exact, key=rank)
         if rank(time.model) > rank(expected):
