@@ -23,7 +23,19 @@ from reports.stats.estimates import Interval
 from reports.stats.fit import DRAWS, FEWEST_SIZES, FLAT, PRIOR, ROUNDING, Fits, best_fits, typical
 from reports.stats.shapes import MODELS, NAMES, POWER, STEP, Curve, Shape, growth
 
-__all__ = ["CONFIDENT", "FLAT", "MODELS", "POWER", "STEP", "Curve", "Verdict", "classify", "growth"]
+__all__ = [
+    "APART",
+    "CONFIDENT",
+    "FLAT",
+    "MODELS",
+    "POWER",
+    "STEP",
+    "TOGETHER",
+    "Curve",
+    "Verdict",
+    "classify",
+    "growth",
+]
 
 Array = NDArray[np.float64]
 
@@ -47,11 +59,11 @@ MISFIT: Final = 0.25
 """What a curve misses its points by, on average, where it describes nothing. That noise explains it
 is no excuse: more noise must never be a reason to name a growth."""
 
-APART: Final = (("O(1)", "O(log n)"), ("O(n)", "O(n log n)"))
+SLOW, LINEAR = APART = ("O(1)", "O(log n)"), ("O(n)", "O(n log n)")
 """Growths that differ by a logarithm."""
 
-TOGETHER: Final = 0.9
-"""Probability that two of them must have together, where neither has enough alone."""
+TOGETHER: Final = 0.95
+"""Probability that two of them must have together, where no growth has enough alone."""
 
 DOUBLED: Final = 1.0
 """Growth that noise may hide where O(1) and O(log n) are what is left: what log n does from n to
@@ -73,7 +85,7 @@ class Verdict:
         either: of an inconclusive verdict the two growths, a logarithm apart, that it surely is one
             of; else none.
         probabilities: growth -> probability, over `MODELS` and `POWER`. They sum to 1 with that of
-            growth so small that drift could feign it, which is none where O(1) is the verdict.
+            growth so small that drift could feign it, which is none where the verdict holds O(1).
         exponent: p of the growing part, with its 95 % interval: of (n^p - 1)/p where the curve has
             left its plateau, steps allowed for. log n has p = 0, n^2 has 2; n log n, no power, lies
             at about 1 + 1/ln n. Where nothing grows, the log-log slope of the whole.
@@ -140,8 +152,8 @@ def classify(
     exponent = _slope(fits.n, fits.y, FLAT) if flat else fits.exponent()
     within, reason = _verdict(fits, exponent, expected, step)
     model = within[0] if len(within) == 1 else "inconclusive"
-    if model == MODELS[0]:
-        # What drift could feign was nobody's; now that nothing grows, it is said to be nothing.
+    if MODELS[0] in within:
+        # What drift could feign was nobody's; now that nothing may grow, it is said to be nothing.
         masses = masses | {model: masses[model] + 1 - sum(masses.values())}
     if model in NAMES.values():
         # Exponents between those tried are interpolated: that of what is named is there for sure.
@@ -156,7 +168,7 @@ def classify(
         reason=reason,
         either=within if len(within) > 1 else (),
         set_aside=tuple(sorted(set(n.tolist()) - set(fits.n.tolist()))),
-        warning=_warning(fits) if model not in ("inconclusive", MODELS[0]) else "",
+        warning=_warning(fits) if within and within != (MODELS[0],) else "",
     )
 
 
@@ -172,7 +184,7 @@ def _verdict(
     slope, decades = _slope(n, fits.y), math.log(n[-1] / n[0])
     hidden = max(fits.growth(0.975), math.expm1(slope.high * decades))
     falling = slope.low * decades < -math.log1p(HIDDEN)
-    slow = _together(0, masses, drifting) if hidden <= DOUBLED and not falling else ()
+    slow = _together(SLOW, masses, drifting) if hidden <= DOUBLED and not falling else ()
     if best == MODELS[0] and masses[best] + drifting >= CONFIDENT:
         if hidden > HIDDEN or falling:
             return slow, f"no growth is seen, but the noise may hide {hidden:.0%} of it"
@@ -193,7 +205,7 @@ def _verdict(
         )
     narrow = exponent.high - exponent.low <= NARROW + ROUNDING
     if masses[best] < SURER.get(best, CONFIDENT) or (best == POWER and not narrow):
-        return slow or _together(1, masses), _undecided(fits, exponent)
+        return slow or _together(LINEAR, masses), _undecided(fits, exponent)
     steep = best == "O(n^2)" or (best == POWER and exponent.estimate > 1)
     if steep and best not in expected and fits.outgrown(exponent.estimate) < math.log(step):
         return (), (
@@ -204,10 +216,11 @@ def _verdict(
     return (f"O(n^{exponent.estimate:.1f})" if best == POWER else best,), said
 
 
-def _together(pair: int, masses: Mapping[str, float], besides: float = 0.0) -> tuple[str, ...]:
-    """Both growths of that pair of `APART`, if they are probable together; else none."""
-    enough = sum(masses[model] for model in APART[pair]) + besides >= TOGETHER
-    return APART[pair] if enough else ()
+def _together(
+    pair: tuple[str, str], masses: Mapping[str, float], besides: float = 0.0
+) -> tuple[str, ...]:
+    """Both growths of a pair of `APART`, if they are probable together; else none."""
+    return pair if sum(masses[model] for model in pair) + besides >= TOGETHER else ()
 
 
 def _flat(fits: Fits, beyond: Array) -> str:
