@@ -154,7 +154,7 @@ def classify(
     model = within[0] if len(within) == 1 else "inconclusive"
     if MODELS[0] in within:
         # What drift could feign was nobody's; now that nothing may grow, it is said to be nothing.
-        masses = masses | {model: masses[model] + 1 - sum(masses.values())}
+        masses = masses | {MODELS[0]: masses[MODELS[0]] + 1 - sum(masses.values())}
     if model in NAMES.values():
         # Exponents between those tried are interpolated: that of what is named is there for sure.
         [power] = [power for power, name in NAMES.items() if name == model]
@@ -184,7 +184,7 @@ def _verdict(
     slope, decades = _slope(n, fits.y), math.log(n[-1] / n[0])
     hidden = max(fits.growth(0.975), math.expm1(slope.high * decades))
     falling = slope.low * decades < -math.log1p(HIDDEN)
-    slow = _together(SLOW, masses, drifting) if hidden <= DOUBLED and not falling else ()
+    slow = _together(SLOW, masses, drifting) if hidden <= DOUBLED else ()
     if best == MODELS[0] and masses[best] + drifting >= CONFIDENT:
         if hidden > HIDDEN or falling:
             return slow, f"no growth is seen, but the noise may hide {hidden:.0%} of it"

@@ -277,7 +277,10 @@ def test_less_certain_growth_never_decides_more(
 )
 def test_two_growths_decide_what_both_decide(claimed: str, at_most: bool, answer: str) -> None:
     exact = complexity.classify(SIZES, [[float(n)] for n in SIZES])
-    verdict = replace(exact, model="inconclusive", either=complexity.APART[1])
+    probable = {model: 0.5 * (model in complexity.APART[1]) for model in exact.probabilities}
+    verdict = replace(
+        exact, model="inconclusive", either=complexity.APART[1], probabilities=probable
+    )
     order = Order("O(n)", 0)
     growth = Growth("some", "train", order, order, None, verdict)
     assert judge_growth(growth, claimed, at_most=at_most)[0] == answer
