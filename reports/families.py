@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from reports.stats.complexity import growth
 
 Array = NDArray[np.float64]
-Outcome = Literal["right", "wrong", "inconclusive"]
+Outcome = Literal["right", "nearly", "wrong", "inconclusive"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+"""Of them "nearly" is right but for a logarithm: one of two that are named."""
 Kind = Literal["usual", "one sample", "heavy tails", "coarse clock"]
 
 UNIT = 50e-6
@@ -316,14 +318,20 @@ def measure(values: Array, kind: Kind, random: np.random.Generator) -> list[Arra
     return [UNIT * cell.ravel() for cell in cells]
 
 
-def outcome(truth: str, said: str) -> Outcome:
-    """Whether a verdict names how a curve truly grows."""
-    if said == "inconclusive":
+def outcome(truth: str, *said: str) -> Outcome:
+    """Whether a verdict names how a curve truly grows; "nearly" if it is one of several."""
+    if not said:
         return "inconclusive"
+    if not any(_names(truth, one) for one in said):
+        return "wrong"
+    return "right" if len(said) == 1 else "nearly"
+
+
+def _names(truth: str, said: str) -> bool:
     power, named = (_exponent(growing) for growing in (truth, said))
     if power is None or named is None:
-        return "right" if truth == said else "wrong"
-    return "right" if abs(power - named) <= NEAR else "wrong"
+        return truth == said
+    return abs(power - named) <= NEAR
 
 
 def _exponent(growing: str) -> float | None:

@@ -24,7 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from reports.families import DESIGNS, FAMILIES, HELD_OUT, UNIT, Family, Outcome, draw, outcome
+from reports.families import (
+    DESIGNS,
+    FAMILIES,
+    HELD_OUT,
+    OUTCOMES,
+    UNIT,
+    Family,
+    Outcome,
+    draw,
+    outcome,
+)
 from reports.stats.complexity import MODELS, POWER, STEP, classify
 from reports.stats.fit import FEIGNED, NEAR, fit, typical
 from reports.stats.shapes import Shape
@@ -159,7 +169,7 @@ def ask(design: int, count: int, seed: int, held_out: bool) -> list[Asked]:
                 Asked(
                     family=family,
                     sizes=f"{n.size} sizes, {math.log10(n[-1] / n[0]):.1f} decades",
-                    outcome=outcome(truth.growth, verdict.model),
+                    outcome=outcome(truth.growth, *verdict.within),
                     reason=verdict.reason,
                     power=power(n, truth.values, truth.growth, error),
                     probability=probability,
@@ -190,6 +200,7 @@ def tables(count: int, seed: int, table: Table, held_out: bool = False) -> str:
     groups["truth"][ALL] = list(range(len(asked)))
     head = [
         "right",
+        "but for a logarithm",
         "wrong",
         "open",
         "every curve granted",
@@ -209,13 +220,10 @@ def tables(count: int, seed: int, table: Table, held_out: bool = False) -> str:
 
 
 def _shares(asked: Sequence[Asked], own: Sequence[int], sure: Container[int]) -> list[str]:
-    """Of some curves: right, wrong and open; what the oracles name; what was left without need."""
+    """Of some curves: all outcomes; what the oracles name; what was left without need."""
     curves = [asked[i] for i in own]
     return [
-        *(
-            _percent([one.outcome == said for one in curves])
-            for said in ("right", "wrong", "inconclusive")
-        ),
+        *(_percent([one.outcome == said for one in curves]) for said in OUTCOMES),
         _percent([one.power for one in curves]),
         _percent([i in sure and asked[i].known == "right" for i in own]),
         _percent([one.outcome == "inconclusive" and one.power >= SURE for one in curves]),

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from reports import adviser_simulation, duets_simulation, oracle, terminal
 from reports.arguments import MOST_SEED, Parser, whole
 from reports.compare import THRESHOLD, Measured, compare
-from reports.families import DESIGNS, FAMILIES, HELD_OUT, NEAR, Outcome, draw, outcome
+from reports.families import DESIGNS, FAMILIES, HELD_OUT, NEAR, OUTCOMES, Outcome, draw, outcome
 from reports.findings.claims import check, exponent, judge_growth
 from reports.findings.findings import find
 from reports.findings.growth import Growth, Order, rank
@@ -129,10 +129,10 @@ def judge(family: str, index: int, seed: int) -> Judged:
     n, truth, samples = draw(family, index, seed)
     verdict = classify(n, samples, draws=0)
     medians = np.array([np.median(taken) for taken in samples])
-    said = {HEADBENCH: verdict.model, "google/benchmark": google_benchmark(n, medians)}
+    said = {HEADBENCH: verdict.within, "google/benchmark": (google_benchmark(n, medians),)}
     if importlib.util.find_spec("big_o"):
-        said["big-O"] = big_o_package(n, medians)
-    outcomes: dict[str, Outcome] = {rule: outcome(truth.growth, m) for rule, m in said.items()}
+        said["big-O"] = (big_o_package(n, medians),)
+    outcomes = {rule: outcome(truth.growth, *models) for rule, models in said.items()}
     for name, counted, at_most in (("true claim", truth.growth, False), *FALSE):
         if name == "true claim" and counted not in MODELS:
             continue
@@ -167,7 +167,7 @@ def verdicts(count: int, seed: int, families: Collection[str] = FAMILIES) -> str
         own = [one for one in judged if family in (one.family, ALL)]
         rows.append([family, *(_shares([one.outcomes.get(rule) for one in own]) for rule in rules)])
     return (
-        "Right, wrong and inconclusive, in percent:\n\n"
+        "Right, right but for a logarithm, wrong and inconclusive, in percent:\n\n"
         + table(["truth", *rules], rows)
         + "\n"
         + table(
@@ -186,14 +186,10 @@ def _truth(judged: Sequence[Judged], family: str) -> str:
 
 
 def _shares(outcomes: Sequence[Outcome | None]) -> str:
-    """Shares of right, wrong and inconclusive, of those that were judged."""
+    """Shares of all outcomes, of those that were judged."""
     counts = Counter(outcomes)
-    total = sum(counts[one] for one in ("right", "wrong", "inconclusive"))
-    return (
-        " ".join(f"{100 * counts[one] / total:4.1f}" for one in ("right", "wrong", "inconclusive"))
-        if total
-        else NOTHING
-    )
+    total = sum(counts[one] for one in OUTCOMES)
+    return " ".join(f"{100 * counts[one] / total:4.1f}" for one in OUTCOMES) if total else NOTHING
 
 
 def of_runs(names: Sequence[str]) -> str:
@@ -215,15 +211,19 @@ def of_runs(names: Sequence[str]) -> str:
                 [
                     f"{growing.head} {growing.phase}",
                     " / ".join(sorted(counts, key=rank)),
-                    verdict.model if verdict else NOTHING,
+                    verdict.said if verdict else NOTHING,
                     str(exponent(verdict)) if verdict else NOTHING,
                     verdict.reason if verdict else NOTHING,
                     " ".join(medians),
                 ]
             )
         timed = [growing.time for growing in findings.growths if growing.time]
-        decided = sum(verdict.model != "inconclusive" for verdict in timed)
-        said += f"{findings.run.name}: {decided} of {len(timed)} timed verdicts decided\n\n"
+        named = sum(len(verdict.within) == 1 for verdict in timed)
+        nearly = sum(len(verdict.within) > 1 for verdict in timed)
+        said += (
+            f"{findings.run.name}: of {len(timed)} timed verdicts {named} name a growth, {nearly} "
+            "more all but a logarithm\n\n"
+        )
         said += table(["head, phase", "counted", "verdict", "exponent", "reason", "us"], rows)
         said += "\n"
         answers = [[claim.name, one.answer, one.because] for claim, one in check(findings)]

@@ -49,7 +49,7 @@ def _complexity(head: str, model: str, *, at_most: bool) -> Callable[[Findings],
             return Verdict("not tested", NOTHING, f"{head} was not measured alone.")
         answer, because = judge_growth(growth, model, at_most=at_most)
         phases = [g for g in findings.growths if g.head == head and g.time]
-        by_phase = ", ".join(f"{g.phase} {g.time.model}" for g in phases if g.time)
+        by_phase = ", ".join(f"{g.phase} {g.time.said}" for g in phases if g.time)
         return Verdict(
             answer, _told(growth), because, (*_kinds(growth), Evidence("timed, by phase", by_phase))
         )
@@ -72,16 +72,23 @@ def judge_growth(growth: Growth, model: str, *, at_most: bool) -> tuple[Answer, 
     exact = max(counted, key=rank, default=None)
     # What the counts add up to has to show at some size, even where the clock does not see it.
     hidden = exact is not None and rank(exact) > rank(model)
-    if time.model == "inconclusive":
-        slower = ORDERS[: ORDERS.index(model) + 1]
-        faster = sum(p for growing, p in time.probabilities.items() if growing not in slower)
-        if at_most and not hidden and faster <= 1 - SURE:
-            return "supported", f"{said} But nothing that grows faster than {model} fits them."
-        return "inconclusive", said
-    beyond = rank(time.model) - rank(model)
-    if beyond > 0 or (beyond < 0 and not at_most and exact != model):
-        return "contradicted", said
-    return ("inconclusive" if hidden or (beyond and not at_most) else "supported"), said
+    answers = {_held(one, model, exact, at_most=at_most) for one in time.within}
+    if len(answers) == 1:
+        return answers.pop(), said
+    slower = ORDERS[: ORDERS.index(model) + 1]
+    faster = sum(p for growing, p in time.probabilities.items() if growing not in slower)
+    if at_most and not hidden and faster <= 1 - SURE:
+        return "supported", f"{said} But nothing that grows faster than {model} fits them."
+    return "inconclusive", said
+
+
+def _held(timed: str, claimed: str, exact: str | None, *, at_most: bool) -> Answer:
+    """What a growth that the clock shows says of the claimed one, beside the counted one."""
+    beyond = rank(timed) - rank(claimed)
+    if beyond > 0 or (beyond < 0 and not at_most and exact != claimed):
+        return "contradicted"
+    hidden = exact is not None and rank(exact) > rank(claimed)
+    return "inconclusive" if hidden or (beyond and not at_most) else "supported"
 
 
 def _kinds(growth: Growth) -> tuple[Evidence, ...]:
@@ -109,8 +116,8 @@ def _told(growth: Growth) -> str:
     """What the clock says in a word; where it names no model, at least how steep the curve is."""
     if growth.time is None:
         return "not timed"
-    if growth.time.model != "inconclusive":
-        return growth.time.model
+    if growth.time.within:
+        return growth.time.said
     shown = str(exponent(growth.time))
     return "too few sizes" if shown == NOTHING else f"exponent {shown}"
 
@@ -120,13 +127,14 @@ def _timed(growth: Growth) -> str:
         return "not timed"
     time = growth.time
     probable = f", {chosen}" if (chosen := probability(time)) else ""
-    return f"{time.model}{probable}, exponent {exponent(time)}"
+    return f"{time.said}{probable}, exponent {exponent(time)}"
 
 
 def probability(time: complexity.Verdict) -> str:
     """How probable the named model is; nothing where none is named, as none need fit then."""
-    named = {str(m): p for m, p in time.probabilities.items()}.get(time.model)
-    return "" if named is None else f"{named:.0%} probable"
+    known = {str(m): p for m, p in time.probabilities.items()}
+    named = [known[one] for one in time.within if one in known]
+    return f"{sum(named):.0%} probable" if named else ""
 
 
 def exponent(time: complexity.Verdict) -> units.Shown:

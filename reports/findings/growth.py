@@ -214,22 +214,31 @@ def reading(growth: Growth) -> str:
     exact = [found.model for found in (work, moved) if found]
     if time is None:
         said.append("Not timed.")
-    elif time.model == "inconclusive":
+    elif not time.within:
         said.append(f"The times leave it open: {time.reason}.")
-    elif exact:
-        expected = max(exact, key=rank)
-        if rank(time.model) > rank(expected):
-            said.append(
-                f"The time grows faster ({time.model}) than the counted work ({expected}): "
-                f"something outside the formulas grows with the classes."
-            )
-        elif rank(time.model) < rank(expected):
-            said.append(
-                f"The time still grows slower ({time.model}) than the counted work ({expected}): "
-                f"in this range its fixed part hides the growth."
-            )
-        else:
-            said.append("Counts and clock agree." if work == moved else "The clock agrees.")
+    else:
+        if time.either:
+            said.append(f"By the times it is {time.said}: {time.reason}.")
+        if exact:
+            said.append(_beside(time.within, max(exact, key=rank), same=work == moved))
         if time.warning:
             said.append(f"{time.warning}.")
     return " ".join(said)
+
+
+def _beside(timed: Sequence[str], counted: str, *, same: bool) -> str:
+    """What the growths that the clock leaves say beside the counted one."""
+    said = " or ".join(timed)
+    if min(map(rank, timed)) > rank(counted):
+        return (
+            f"The time grows faster ({said}) than the counted work ({counted}): "
+            f"something outside the formulas grows with the classes."
+        )
+    if max(map(rank, timed)) < rank(counted):
+        return (
+            f"The time still grows slower ({said}) than the counted work ({counted}): "
+            f"in this range its fixed part hides the growth."
+        )
+    if len(timed) > 1:
+        return f"By the counts it is {counted}."
+    return "Counts and clock agree." if same else "The clock agrees."

@@ -147,8 +147,8 @@ def _counts(head: str, rows: Sequence[Row]) -> list[str]:
 
 
 def _grown(row: Row) -> str:
-    if row.train is not None and row.train.model != "inconclusive":
-        return row.train.model
+    if row.train is not None and row.train.within:
+        return row.train.said
     return row.counted.model if row.counted else "faster"
 
 

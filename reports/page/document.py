@@ -142,9 +142,9 @@ def _run(findings: Findings, samples: bool) -> dict[str, Any]:
 
 
 def _curves(findings: Findings) -> Iterable[dict[str, Any]]:
-    """The fitted curve of every head and phase whose fit names one."""
+    """The fitted curve of every head and phase whose growth is known, to a logarithm."""
     for growth in findings.growths:
-        if growth.time is None or growth.time.model == "inconclusive":
+        if growth.time is None or not growth.time.within:
             continue
         cells = findings.alone_at(growth.phase, findings.batch)
         sizes = [cell.classes for cell in cells if cell.head == growth.head and cell.seconds]
@@ -153,7 +153,7 @@ def _curves(findings: Findings) -> Iterable[dict[str, Any]]:
             "head": growth.head,
             "phase": growth.phase,
             "batch": findings.batch,
-            "model": growth.time.model,
+            "model": growth.time.said,
             "classes": [float(f"{n:.6g}") for n in classes],
             "seconds": [float(f"{y:.6g}") for y in growth.time.curve(classes)],
         }

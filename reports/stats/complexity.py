@@ -1,8 +1,10 @@
 """The complexity verdict: how a curve grows where it has left its plateau, or that none can tell.
 
 The verdict is the growth that most of the probability is on (`reports.stats.fit`), if that is
-enough and the sizes bear it; otherwise it is "inconclusive", with the reason. Nothing here knows
-about time: bytes and counted operations, which have no noise, are judged alike.
+enough and the sizes bear it; otherwise it is "inconclusive", with the reason. Where two growths a
+logarithm apart are all that is left, it says so: few sizes and caches part them, but most claims
+need no more. Nothing here knows about time: bytes and counted operations, which have no noise, are
+judged alike.
 """
 
 from __future__ import annotations
@@ -21,7 +23,19 @@ from reports.stats.estimates import Interval
 from reports.stats.fit import DRAWS, FEWEST_SIZES, FLAT, PRIOR, ROUNDING, Fits, best_fits, typical
 from reports.stats.shapes import MODELS, NAMES, POWER, STEP, Curve, Shape, growth
 
-__all__ = ["CONFIDENT", "FLAT", "MODELS", "POWER", "STEP", "Curve", "Verdict", "classify", "growth"]
+__all__ = [
+    "APART",
+    "CONFIDENT",
+    "FLAT",
+    "MODELS",
+    "POWER",
+    "STEP",
+    "TOGETHER",
+    "Curve",
+    "Verdict",
+    "classify",
+    "growth",
+]
 
 Array = NDArray[np.float64]
 
@@ -45,6 +59,16 @@ MISFIT: Final = 0.25
 """What a curve misses its points by, on average, where it describes nothing. That noise explains it
 is no excuse: more noise must never be a reason to name a growth."""
 
+SLOW, LINEAR = APART = ("O(1)", "O(log n)"), ("O(n)", "O(n log n)")
+"""Growths that differ by a logarithm."""
+
+TOGETHER: Final = 0.95
+"""Probability that two of them must have together, where no growth has enough alone."""
+
+DOUBLED: Final = 1.0
+"""Growth that noise may hide where O(1) and O(log n) are what is left: what log n does from n to
+n^2."""
+
 FEWEST_LEFT: Final = 3
 """Sizes beyond the plateau that a growth can be told from."""
 
@@ -58,8 +82,10 @@ class Verdict:
 
     Attributes:
         model: one of `MODELS`, another power ("O(n^0.7)"), or "inconclusive".
+        either: of an inconclusive verdict the two growths, a logarithm apart, that it surely is one
+            of; else none.
         probabilities: growth -> probability, over `MODELS` and `POWER`. They sum to 1 with that of
-            growth so small that drift could feign it, which is none where O(1) is the verdict.
+            growth so small that drift could feign it, which is none where the verdict holds O(1).
         exponent: p of the growing part, with its 95 % interval: of (n^p - 1)/p where the curve has
             left its plateau, steps allowed for. log n has p = 0, n^2 has 2; n log n, no power, lies
             at about 1 + 1/ln n. Where nothing grows, the log-log slope of the whole.
@@ -74,8 +100,19 @@ class Verdict:
     exponent: Interval
     curve: Curve
     reason: str
+    either: tuple[str, ...] = ()
     set_aside: tuple[float, ...] = ()
     warning: str = ""
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """The growths that it surely is one of: what is named, or two, or none."""
+        return self.either if self.model == "inconclusive" else (self.model,)
+
+    @property
+    def said(self) -> str:
+        """The same in words: "O(n)", "O(n) or O(n log n)", "inconclusive"."""
+        return " or ".join(self.within) or self.model
 
 
 def classify(
@@ -113,10 +150,11 @@ def classify(
     masses = fits.masses
     flat = max(masses, key=lambda model: masses[model]) == MODELS[0]
     exponent = _slope(fits.n, fits.y, FLAT) if flat else fits.exponent()
-    model, reason = _verdict(fits, exponent, expected, step)
-    if model == MODELS[0]:
-        # What drift could feign was nobody's; now that nothing grows, it is said to be nothing.
-        masses = masses | {model: masses[model] + 1 - sum(masses.values())}
+    within, reason = _verdict(fits, exponent, expected, step)
+    model = within[0] if len(within) == 1 else "inconclusive"
+    if MODELS[0] in within:
+        # What drift could feign was nobody's; now that nothing may grow, it is said to be nothing.
+        masses = masses | {MODELS[0]: masses[MODELS[0]] + 1 - sum(masses.values())}
     if model in NAMES.values():
         # Exponents between those tried are interpolated: that of what is named is there for sure.
         [power] = [power for power, name in NAMES.items() if name == model]
@@ -128,55 +166,61 @@ def classify(
         exponent=exponent,
         curve=fits.curve(flat, np.random.default_rng(seed), draws),
         reason=reason,
+        either=within if len(within) > 1 else (),
         set_aside=tuple(sorted(set(n.tolist()) - set(fits.n.tolist()))),
-        warning=_warning(fits) if model not in ("inconclusive", MODELS[0]) else "",
+        warning=_warning(fits) if within and within != (MODELS[0],) else "",
     )
 
 
 def _verdict(
     fits: Fits, exponent: Interval, expected: Sequence[str], step: float
-) -> tuple[str, str]:
-    """The model and what supports it, or "inconclusive" and why."""
+) -> tuple[tuple[str, ...], str]:
+    """The growths that are left, one if it can be named, and what supports it, or why not."""
     masses, n = fits.masses, fits.n
     best = max(masses, key=lambda model: masses[model])
     if fits.error > MISFIT:
-        return "inconclusive", (
-            f"no model fits: the best, {fits.name}, misses the points by {fits.error:.0%}"
-        )
+        return (), f"no model fits: the best, {fits.name}, misses the points by {fits.error:.0%}"
     drifting = 1 - sum(masses.values())
+    slope, decades = _slope(n, fits.y), math.log(n[-1] / n[0])
+    hidden = max(fits.growth(0.975), math.expm1(slope.high * decades))
+    falling = slope.low * decades < -math.log1p(HIDDEN)
+    slow = _together(SLOW, masses, drifting) if hidden <= DOUBLED else ()
     if best == MODELS[0] and masses[best] + drifting >= CONFIDENT:
-        slope, decades = _slope(n, fits.y), math.log(n[-1] / n[0])
-        hidden = max(fits.growth(0.975), math.expm1(slope.high * decades))
-        if hidden > HIDDEN or slope.low * decades < -math.log1p(HIDDEN):
-            return "inconclusive", f"no growth is seen, but the noise may hide {hidden:.0%} of it"
-        return best, f"{n.size} sizes, over which it grows by {max(hidden, 0.01):.0%} at most"
+        if hidden > HIDDEN or falling:
+            return slow, f"no growth is seen, but the noise may hide {hidden:.0%} of it"
+        return (best,), f"{n.size} sizes, over which it grows by {max(hidden, 0.01):.0%} at most"
     grown = fits.growth(0.5)
     if masses[MODELS[0]] + drifting > 1 - CONFIDENT:
-        return "inconclusive", (
-            f"it grows by {grown:.0%} over all sizes, which drift or noise could feign"
-        )
+        return slow, f"it grows by {grown:.0%} over all sizes, which drift or noise could feign"
     if math.log1p(grown) < SIGNAL * fits.error:
-        return "inconclusive", (
+        return slow, (
             f"it grows by {grown:.0%} over all sizes, too little to tell how: "
             f"the points are missed by {fits.error:.0%}"
         )
     beyond = fits.beyond
     if beyond.size < FEWEST_LEFT:
-        return "inconclusive", (
+        return (), (
             f"{beyond.size} of {n.size} sizes have left the plateau, too few to tell how it grows"
             f"{_flat(fits, beyond)}"
         )
     narrow = exponent.high - exponent.low <= NARROW + ROUNDING
     if masses[best] < SURER.get(best, CONFIDENT) or (best == POWER and not narrow):
-        return "inconclusive", _undecided(fits, exponent)
+        return slow or _together(LINEAR, masses), _undecided(fits, exponent)
     steep = best == "O(n^2)" or (best == POWER and exponent.estimate > 1)
     if steep and best not in expected and fits.outgrown(exponent.estimate) < math.log(step):
-        return "inconclusive", (
+        return (), (
             f"from {beyond[0]:,.0f} to {beyond[-1]:,.0f}, beyond the plateau, {best} and O(n) that "
             f"becomes {step:.1f} times as dear outside the caches rise alike"
         )
     said = f"{n.size} sizes, missed by {fits.error:.1%} on average{fits.beside}"
-    return f"O(n^{exponent.estimate:.1f})" if best == POWER else best, said
+    return (f"O(n^{exponent.estimate:.1f})" if best == POWER else best,), said
+
+
+def _together(
+    pair: tuple[str, str], masses: Mapping[str, float], besides: float = 0.0
+) -> tuple[str, ...]:
+    """Both growths of a pair of `APART`, if they are probable together; else none."""
+    return pair if sum(masses[model] for model in pair) + besides >= TOGETHER else ()
 
 
 def _flat(fits: Fits, beyond: Array) -> str:

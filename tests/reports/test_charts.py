@@ -70,11 +70,11 @@ def test_curves_are_those_that_the_fits_name(document: dict[str, Any], findings:
     named = {(g.head, g.phase): g.time for g in findings.growths if g.time}
     curves = document["runs"][0]["curves"]
     assert {(one["head"], one["phase"]) for one in curves} == {
-        place for place, fit in named.items() if fit.model != "inconclusive"
+        place for place, fit in named.items() if fit.within
     }
     for one in curves:
         fit = named[one["head"], one["phase"]]
-        assert one["model"] == fit.model
+        assert one["model"] == fit.said
         expected = fit.curve(np.array(one["classes"]))
         np.testing.assert_allclose(one["seconds"], expected, rtol=1e-3)
 

@@ -231,28 +231,59 @@ def test_wider_accuracies_never_decide_more(
 @given(
     st.lists(st.floats(0.001, 1), min_size=7, max_size=7),
     st.floats(0, 1),
+    st.sampled_from([*((model,) for model in complexity.MODELS), *complexity.APART, ()]),
     st.sampled_from(complexity.MODELS),
     st.sampled_from(complexity.MODELS),
     st.booleans(),
 )
 def test_less_certain_growth_never_decides_more(
-    masses: list[float], flatter: float, counted: str, claimed: str, at_most: bool
+    masses: list[float],
+    flatter: float,
+    within: tuple[str, ...],
+    counted: str,
+    claimed: str,
+    at_most: bool,
 ) -> None:
+    """Of what is certain more growths are left, and what is left of them is less probable."""
     growths = (*complexity.MODELS, complexity.POWER)
     certain = {model: mass / sum(masses) for model, mass in zip(growths, masses, strict=True)}
-    best = max(complexity.MODELS, key=lambda model: certain[model])
-    named = best if certain[best] >= complexity.CONFIDENT else "inconclusive"
-    verdict = replace(
-        complexity.classify(SIZES, [[float(n)] for n in SIZES]), probabilities=certain, model=named
-    )
-    order = Order(counted, 0)
-    growth = Growth("some", "train", order, order, None, verdict)
     uncertain = {model: (1 - flatter) * p + flatter / 7 for model, p in certain.items()}
-    still = named if named != "inconclusive" and uncertain[named] >= complexity.CONFIDENT else ""
-    noisier = replace(verdict, probabilities=uncertain, model=still or "inconclusive")
-    answer, _ = judge_growth(growth, claimed, at_most=at_most)
-    after, _ = judge_growth(replace(growth, time=noisier), claimed, at_most=at_most)
-    assert after not in DECIDED or after == answer
+    exact = complexity.classify(SIZES, [[float(n)] for n in SIZES])
+
+    def answer(left: tuple[str, ...], probabilities: dict[str, float]) -> str:
+        named = left[0] if len(left) == 1 else "inconclusive"
+        either = left if len(left) > 1 else ()
+        verdict = replace(exact, model=named, either=either, probabilities=probabilities)
+        order = Order(counted, 0)
+        growth = Growth("some", "train", order, order, None, verdict)
+        return judge_growth(growth, claimed, at_most=at_most)[0]
+
+    first = answer(within, certain)
+    wider = [pair for pair in complexity.APART if set(within) < set(pair)] if within else []
+    for noisier in (within, *wider):
+        after = answer(noisier, uncertain)
+        assert after not in DECIDED or after == first or not within
+
+
+@pytest.mark.parametrize(
+    ("claimed", "at_most", "answer"),
+    [
+        ("O(n)", False, "inconclusive"),
+        ("O(n)", True, "inconclusive"),
+        ("O(n log n)", True, "supported"),
+        ("O(log n)", True, "contradicted"),
+        ("O(n^2)", False, "contradicted"),
+    ],
+)
+def test_two_growths_decide_what_both_decide(claimed: str, at_most: bool, answer: str) -> None:
+    exact = complexity.classify(SIZES, [[float(n)] for n in SIZES])
+    probable = {model: 0.5 * (model in complexity.APART[1]) for model in exact.probabilities}
+    verdict = replace(
+        exact, model="inconclusive", either=complexity.APART[1], probabilities=probable
+    )
+    order = Order("O(n)", 0)
+    growth = Growth("some", "train", order, order, None, verdict)
+    assert judge_growth(growth, claimed, at_most=at_most)[0] == answer
 
 
 BENT = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from reports.stats.complexity import FLAT, MODELS, classify, growth
+from reports.stats.complexity import APART, FLAT, MODELS, TOGETHER, classify, growth
 
 SIZES = 2.0 ** np.arange(5, 20)
 GROWING = MODELS[1:]
@@ -232,6 +233,23 @@ def test_a_decade_of_noise_cannot_tell_n_from_n_log_n():
     assert verdict.model == "inconclusive"
     assert "O(n) and O(n log n)" in verdict.reason
     assert verdict.reason.endswith("cannot be told apart: less than two decades of n")
+
+
+@pytest.mark.parametrize(("pair", "noise"), [*zip(APART, (0.3, 0.03), strict=True)])
+def test_where_nothing_but_a_logarithm_is_left_open_the_verdict_says_so(pair, noise):
+    random = np.random.default_rng(6)
+    said = Counter()
+    for model, times in product(pair, np.geomspace(0.3, 30, 20)):
+        truth = curve(model, times=times)
+        verdict = classify(SIZES, measured(truth, random, noise, noise), draws=0)
+        assert verdict.either in ((), *APART)
+        assert verdict.model == "inconclusive" or not verdict.either
+        if verdict.either:
+            assert sum(verdict.probabilities[one] for one in verdict.either) >= TOGETHER
+        said["either"] += verdict.either == pair
+        said["wrong"] += bool(verdict.either) and model not in verdict.either
+    assert said["either"] >= 3
+    assert said["wrong"] <= 1
 
 
 def test_a_curve_bent_by_caches_is_not_called_n_log_n():

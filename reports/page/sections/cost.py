@@ -76,7 +76,6 @@ def _series(findings: Findings, phase: str, batch: int) -> list[Series]:
     series = []
     for head, cells in by_head(findings.alone_at(phase, batch)).items():
         fit = fits.get(head)
-        named = fit is not None and fit.model != "inconclusive"
         points = [(cell.classes, cell.seconds) for cell in cells if cell.seconds]
         if points:
             series.append(
@@ -84,8 +83,8 @@ def _series(findings: Findings, phase: str, batch: int) -> list[Series]:
                     head=head,
                     classes=[classes for classes, _ in points],
                     values=[seconds for _, seconds in points],
-                    curve=fit.curve if fit is not None and named else None,
-                    note=fit.model if fit is not None and named else "",
+                    curve=fit.curve if fit is not None and fit.within else None,
+                    note=fit.said if fit is not None and fit.within else "",
                 )
             )
     return series
@@ -139,6 +138,6 @@ def _orders(growth: Growth) -> dict[str, Shown]:
         "multiply_adds": counted(growth.multiply_adds),
         "bytes": counted(growth.bytes),
         "memory": counted(growth.memory),
-        "time": Shown(time.model, claims.probability(time)) if time else Shown("—"),
+        "time": Shown(time.said, claims.probability(time)) if time else Shown("—"),
         "exponent": claims.exponent(time) if time else Shown("—"),
     }

@@ -62,4 +62,4 @@ def _shown(findings: Findings, setting: Setting) -> dict[str, Any]:
 
 
 def _verdict(time: Verdict | None) -> Shown:
-    return Shown(time.model, claims.probability(time)) if time else Shown("—")
+    return Shown(time.said, claims.probability(time)) if time else Shown("—")
