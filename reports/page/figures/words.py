@@ -33,9 +33,11 @@ def beside(panels: Mapping[str, Mapping[str, Curve]], looks: Looks, title: str) 
         title: of the whole.
     """
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(9.0, 4.0))
-        figure.suptitle(title, x=0.07, ha="left", fontsize=11)
-        room = {"left": 0.07, "right": 0.79, "top": 0.84, "bottom": 0.12, "wspace": 0.2}
+        figure = Figure(figsize=(2.55 + 3.4 * len(panels), 4.0))
+        width = figure.get_figwidth()
+        left, right = 0.75 / width, 1 - 2.0 / width
+        figure.suptitle(title, x=left, ha="left", fontsize=11)
+        room = {"left": left, "right": right, "top": 0.84, "bottom": 0.12, "wspace": 0.2}
         grid = list(figure.subplots(1, len(panels), gridspec_kw=room, squeeze=False).flat)
         for axes, (name, curves) in zip(grid, panels.items(), strict=True):
             _lines(axes, curves, looks)
@@ -43,7 +45,7 @@ def beside(panels: Mapping[str, Mapping[str, Curve]], looks: Looks, title: str) 
         for axes in grid[1:]:
             axes.set_ylabel("")
         variants = dict.fromkeys(variant for curves in panels.values() for variant in curves)
-        drawing.legend(figure, variants, looks, (0.8, 0.84))
+        drawing.legend(figure, variants, looks, (right + 0.01, 0.84))
     return figure
 
 
@@ -97,5 +99,5 @@ def _in_logarithms(axes: Axes) -> None:
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
         scale("log")
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.3g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axis.set_minor_locator(NullLocator())
