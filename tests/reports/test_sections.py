@@ -13,7 +13,7 @@ from reports.page import html, sections
 from tests.reports.test_report import Page
 
 FOLDER = Path(sections.__file__).parent
-OF_SOME = {"scaling"}
+OF_SOME = {"scaling", "words"}
 """Sections of runs that measured something that this one did not; tests of their own show them."""
 
 REGISTRIES = {"of a run": sections.OF_A_RUN, "side by side": sections.SIDE_BY_SIDE}
