@@ -2,8 +2,8 @@
 
 What disturbs a machine lasts longer than a slice, so it hits both players and cancels in their
 ratio (Bulej et al., "Duet benchmarking: improving measurement accuracy in the cloud", ICPE 2020).
-What stays is where the pages and the code of a process happen to lie: that changes from process to
-process, by a percent or two, so every cell is played by several pairs of them.
+What stays is where the pages of a process happen to lie, and the code that is not shared: that
+changes from process to process, by a percent or two, so every cell is played by many pairs of them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,20 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import count
 
-from bench.versus.process import CannotPlayError, Player, Revision, player
+from bench.versus.process import CannotPlayError, Player, Revision, Start, nest
 
-PAIR_SECONDS = 10.0
+PAIR_SECONDS = 4.0
 """That a pair of processes plays, its start included. Shorter would be all start; longer would not
 average over what differs between processes."""
+
+MOST_IDLE = 0.5
+"""Share of that in which nothing is played: where starting and building take longer (a GPU, or no
+nest to fork from), pairs do as well."""
 
 LEAST_PAIRS = 6
 """However short the time: fewer hardly bound anything."""
@@ -97,53 +103,88 @@ def perform(
     """
     chance = random.Random(seed)
     end = now() + seconds
-    pairs = max(LEAST_PAIRS, round(seconds / PAIR_SECONDS))
     blocks: dict[Cell, list[list[float]]] = {cell: [] for cell in cells}
     skipped: dict[str, None] = {}  # in the order of their finding
+    idle: list[float] = []
 
     def skip(cell: Cell, why: str) -> None:
         del blocks[cell]
         skipped[why] = None
 
-    for number in range(pairs):
-        begin = now()
-        until = begin + (end - begin) / (pairs - number)
-        tell(number + 1, pairs)
-        core = stage.cores[number % len(stage.cores)] if stage.cores else None
-        with player(old, stage.threads, core) as first, player(new, stage.threads, core) as second:
-            players = first, second
-            for one in players:
-                have = one.names()
-                for cell in [cell for cell in blocks if cell.head not in have]:
-                    skip(cell, f"{cell.head}: {one.revision.name} has no such head")
-            order = chance.sample(list(blocks), len(blocks))
-            for place, cell in enumerate(order):
-                share = (until - now()) / (len(order) - place)
-                try:
-                    blocks[cell].append(_duet(players, cell, share, chance, now))
-                except CannotPlayError as error:
-                    skip(cell, f"{cell.head} {cell.phase} {cell.classes}: {error}")
-        if now() + (now() - begin) / 2 > end:
-            break
+    with nest(stage.threads) as player:
+        for number in count():
+            begin = now()
+            pairs = number + _pairs_left(number, end - begin, idle)
+            until = begin + (end - begin) / (pairs - number)
+            tell(number + 1, pairs)
+            core = stage.cores[number % len(stage.cores)] if stage.cores else None
+            with _both(player, (old, new), core, chance) as players:
+                for one in players:
+                    have = one.names()
+                    for cell in [cell for cell in blocks if cell.head not in have]:
+                        skip(cell, f"{cell.head}: {one.revision.name} has no such head")
+                idle.append(now() - begin)
+                order = chance.sample(list(blocks), len(blocks))
+                for place, cell in enumerate(order):
+                    asked = now()
+                    share = (until - asked) / (len(order) - place)
+                    turns = chance.choice(((0, 1), (1, 0)))
+                    try:
+                        calls = _build(players, turns, cell, chance.getrandbits(31))
+                    except CannotPlayError as error:
+                        skip(cell, f"{cell.head} {cell.phase} {cell.classes}: {error}")
+                    else:
+                        idle[-1] += now() - asked
+                        blocks[cell].append(_play(players, turns, calls, asked + share, now))
+            if not blocks or now() + (now() - begin) / 2 > end:
+                break
     return Played(blocks, list(skipped))
 
 
-def _duet(
+def _pairs_left(number: int, seconds: float, idle: Sequence[float]) -> int:
+    """How many pairs share so many seconds, after `number` of them.
+
+    Args:
+        number: of pairs that have played.
+        seconds: left.
+        idle: seconds of each of those in which nothing was played. The first one says little: it
+            compiles what the others find compiled.
+    """
+    length = max(PAIR_SECONDS, min(idle[1:], default=0.0) / MOST_IDLE)
+    return max(1, LEAST_PAIRS - number, round(seconds / length))
+
+
+@contextmanager
+def _both(
+    player: Start, sides: tuple[Revision, Revision], core: int | None, chance: random.Random
+) -> Iterator[tuple[Player, Player]]:
+    """A player of either side, in any order: what is free for the second depends on the first."""
+    with ExitStack() as started:
+        both = {
+            side: started.enter_context(player(sides[side], core))
+            for side in chance.sample((0, 1), 2)
+        }
+        yield both[0], both[1]
+
+
+def _build(players: tuple[Player, Player], turns: tuple[int, int], cell: Cell, seed: int) -> int:
+    """Build a cell on both sides; how many calls make a slice."""
+    request = {**asdict(cell), "seed": seed}
+    a_call = sum(players[side].build(request) for side in turns) / 2
+    return max(1, round(SLICE_SECONDS / a_call))
+
+
+def _play(
     players: tuple[Player, Player],
-    cell: Cell,
-    seconds: float,
-    chance: random.Random,
+    turns: tuple[int, int],
+    calls: int,
+    until: float,
     now: Callable[[], float],
 ) -> list[float]:
-    """Build a cell on both sides and play it, one block at least.
+    """Play what is built, one block at least.
 
     Strictly in turns: who played twice in a row would find the caches warm the second time.
     """
-    until = now() + seconds
-    turns = chance.choice(((0, 1), (1, 0)))
-    request = {**asdict(cell), "seed": chance.getrandbits(31)}
-    a_call = sum(players[side].build(request) for side in turns) / 2
-    calls = max(1, round(SLICE_SECONDS / a_call))
     blocks: list[float] = []
     while True:
         begin = now()
