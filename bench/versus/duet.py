@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 
@@ -112,6 +112,8 @@ def perform(
         skipped[why] = None
 
     with nest(stage.threads) as player:
+        with _both(player, (old, new), None, chance) as players:
+            _rehearse(players, blocks)
         for number in count():
             begin = now()
             pairs = number + _pairs_left(number, end - begin, idle)
@@ -147,10 +149,9 @@ def _pairs_left(number: int, seconds: float, idle: Sequence[float]) -> int:
     Args:
         number: of pairs that have played.
         seconds: left.
-        idle: seconds of each of those in which nothing was played. The first one says little: it
-            compiles what the others find compiled.
+        idle: seconds of each of those in which nothing was played.
     """
-    length = max(PAIR_SECONDS, min(idle[1:], default=0.0) / MOST_IDLE)
+    length = max(PAIR_SECONDS, min(idle, default=0.0) / MOST_IDLE)
     return max(1, LEAST_PAIRS - number, round(seconds / length))
 
 
@@ -165,6 +166,21 @@ def _both(
             for side in chance.sample((0, 1), 2)
         }
         yield both[0], both[1]
+
+
+def _rehearse(players: tuple[Player, Player], cells: Iterable[Cell]) -> None:
+    """Build everything once, both sides at once: what they compile, all pairs find on the disk.
+
+    That takes seconds of a head, so it would leave the first pair none to play.
+    """
+    for one in players:
+        one.names()
+    for cell in cells:
+        for one in players:
+            one.ask_for({**asdict(cell), "seed": 0})
+        for one in players:
+            with suppress(CannotPlayError):  # the first pair says why
+                one.built()
 
 
 def _build(players: tuple[Player, Player], turns: tuple[int, int], cell: Cell, seed: int) -> int:

@@ -58,7 +58,6 @@ def become(player: CodeType, arguments: Sequence[str], streams: Iterable[int]) -
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stderr.flush()
         os._exit(status)  # nothing that a nest does at its own end
 
 

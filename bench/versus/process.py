@@ -64,10 +64,11 @@ class Player:
     ) -> None:
         self.revision = revision
         self._requests, self._answers, self._errors, self._end = requests, answers, errors, end
+        self._doing = "starting"
 
     def names(self) -> list[str]:
         """The heads that it has; to be asked for once, as the first thing."""
-        found: list[str] = self._answer("starting")["names"]
+        found: list[str] = self._answer()["names"]
         return found
 
     def build(self, cell: Mapping[str, Any]) -> float:
@@ -76,34 +77,42 @@ class Player:
         Raises:
             CannotPlayError: it cannot be built.
         """
-        answer = self._ask(cell, f"building {cell['head']}")
+        self.ask_for(cell)
+        return self.built()
+
+    def ask_for(self, cell: Mapping[str, Any]) -> None:
+        """Have it build that, and do not wait."""
+        self._ask(cell, f"building {cell['head']}")
+
+    def built(self) -> float:
+        """Wait for what was asked for; as `build`."""
+        answer = self._answer()
         if "failed" in answer:
             raise CannotPlayError(answer["failed"])
         return float(answer["seconds"])
 
     def play(self, calls: int, lead: int) -> float:
         """Seconds of `calls` calls, after `lead` calls that do not count."""
-        return float(self._ask({"calls": calls, "lead": lead}, "playing")["seconds"])
+        self._ask({"calls": calls, "lead": lead}, "playing")
+        return float(self._answer()["seconds"])
 
-    def _ask(self, request: Mapping[str, Any], doing: str) -> dict[str, Any]:
+    def _ask(self, request: Mapping[str, Any], doing: str) -> None:
+        self._doing = doing
         try:
             self._requests.write(json.dumps(request).encode() + b"\n")
         except BrokenPipeError:
-            raise PlayerError(self._last_words(doing)) from None
-        return self._answer(doing)
+            raise PlayerError(self._last_words()) from None
 
-    def _answer(self, doing: str) -> dict[str, Any]:
+    def _answer(self) -> dict[str, Any]:
         line = self._answers.readline()
         if not line:
-            raise PlayerError(self._last_words(doing))
+            raise PlayerError(self._last_words())
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _last_words(self, doing: str) -> str:
-        ended = _ending(self._end())
-        return f"{self.revision.name}: its process ended with {ended} while {doing}" + _last_line(
-            self._errors
-        )
+    def _last_words(self) -> str:
+        ended, said = _ending(self._end()), _last_line(self._errors)
+        return f"{self.revision.name}: its process ended with {ended} while {self._doing}{said}"
 
 
 class Starter(Protocol):

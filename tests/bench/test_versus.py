@@ -412,6 +412,12 @@ class Fake:
         self.log.append(("build", self.revision.name, cell["head"], cell["seed"]))
         return self.cost
 
+    def ask_for(self, cell):
+        self.log.append(("rehearse", self.revision.name, cell["head"]))
+
+    def built(self):
+        return self.cost
+
     def play(self, calls, lead):
         self.log.append(("play", self.revision.name, calls, lead))
         self.clock.seconds += calls * self.cost
@@ -452,7 +458,7 @@ def test_both_sides_play_strictly_in_turns_with_the_same_weights_on_the_same_cor
     assert all({a, b} == {"old", "new"} for a, b in zip(turns[::2], turns[1::2], strict=True))
     starts = [entry[2:] for entry in log if entry[0] == "start"]
     assert starts[::2] == starts[1::2]
-    assert {core for _, core in starts} == {5, 7}
+    assert {core for _, core in starts[2:]} == {5, 7}
 
 
 def test_the_time_is_kept_and_shared_alike(stage):
@@ -460,7 +466,7 @@ def test_the_time_is_kept_and_shared_alike(stage):
     played = play(60)
     assert clock.seconds == pytest.approx(60, rel=0.01)
     counts = [len(pair) for pairs in played.blocks.values() for pair in pairs]
-    assert len(counts) == 2 * 15
+    assert len(counts) == 2 * 14
     assert max(counts) - min(counts) <= 0.02 * max(counts)
 
 
@@ -472,7 +478,7 @@ def test_more_time_is_more_pairs(stage):
 def test_where_starting_takes_longer_pairs_do(stage, monkeypatch):
     play, _, _ = stage
     monkeypatch.setattr(Fake, "start_seconds", 5)
-    assert {len(pairs) for pairs in play(200).blocks.values()} == {11}
+    assert {len(pairs) for pairs in play(200).blocks.values()} == {10}
 
 
 def test_either_side_is_started_first(stage):
@@ -485,6 +491,15 @@ def test_either_side_is_started_first(stage):
 def test_too_little_time_still_plays_everything_once(stage):
     play, _, _ = stage
     assert [[len(pair) for pair in pairs] for pairs in play(0.1).blocks.values()] == [[1], [1]]
+
+
+def test_what_is_compiled_is_compiled_before_the_first_pair_and_on_any_core(stage):
+    play, _, log = stage
+    play(0.1)
+    assert sorted(log[:2]) == [("start", "new", 1, None), ("start", "old", 1, None)]
+    rehearsed = [("rehearse", side, cell.head) for cell in CELLS for side in ("old", "new")]
+    assert log[2:6] == rehearsed
+    assert {entry[0] for entry in log[6:]} == {"start", "build", "play"}
 
 
 def test_a_block_is_the_logarithm_of_new_over_old(stage):
