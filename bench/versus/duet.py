@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
+from statistics import fmean
 
 from bench.versus.process import CannotPlayError, Player, Revision, Start, nest
 
@@ -86,7 +87,10 @@ def perform(
     tell: Callable[[int, int], None] = lambda pair, pairs: None,
     now: Callable[[], float] = time.monotonic,
 ) -> Played:
-    """Play all cells for about so many seconds, each cell as long as any other.
+    """Play all cells for about so many seconds.
+
+    A block of a large cell lasts longer and is as noisy, so that its cell is given more time: as the
+    root of how long it lasts, by which all cells together become known best (Neyman 1934).
 
     Args:
         old: one side.
@@ -105,7 +109,8 @@ def perform(
     end = now() + seconds
     blocks: dict[Cell, list[list[float]]] = {cell: [] for cell in cells}
     skipped: dict[str, None] = {}  # in the order of their finding
-    idle: list[float] = []
+    idle: list[float] = []  # seconds of each pair
+    builds: list[float] = []  # seconds of each
 
     def skip(cell: Cell, why: str) -> None:
         del blocks[cell]
@@ -113,7 +118,7 @@ def perform(
 
     with nest(stage.threads) as player:
         with _both(player, (old, new), None, chance) as players:
-            _rehearse(players, blocks)
+            weights = _rehearse(players, blocks)
         for number in count():
             begin = now()
             pairs = number + _pairs_left(number, end - begin, idle)
@@ -129,15 +134,19 @@ def perform(
                 order = chance.sample(list(blocks), len(blocks))
                 for place, cell in enumerate(order):
                     asked = now()
-                    share = (until - asked) / (len(order) - place)
                     turns = chance.choice(((0, 1), (1, 0)))
                     try:
                         calls = _build(players, turns, cell, chance.getrandbits(31))
                     except CannotPlayError as error:
                         skip(cell, f"{cell.head} {cell.phase} {cell.classes}: {error}")
                     else:
-                        idle[-1] += now() - asked
-                        blocks[cell].append(_play(players, turns, calls, asked + share, now))
+                        begun = now()
+                        builds.append(begun - asked)
+                        idle[-1] += builds[-1]
+                        left = until - begun - fmean(builds) * (len(order) - place - 1)
+                        share = weights[cell] / sum(weights[other] for other in order[place:])
+                        found = _play(players, turns, calls, begun + share * left, now)
+                        blocks[cell].append(found)
             if not blocks or now() + (now() - begin) / 2 > end:
                 break
     return Played(blocks, list(skipped))
@@ -168,19 +177,26 @@ def _both(
         yield both[0], both[1]
 
 
-def _rehearse(players: tuple[Player, Player], cells: Iterable[Cell]) -> None:
+def _rehearse(players: tuple[Player, Player], cells: Iterable[Cell]) -> dict[Cell, float]:
     """Build everything once, both sides at once: what they compile, all pairs find on the disk.
 
     That takes seconds of a head, so it would leave the first pair none to play.
+
+    Returns:
+        cell -> its weight in the sharing of time.
     """
+    weights = {}
     for one in players:
         one.names()
     for cell in cells:
         for one in players:
             one.ask_for({**asdict(cell), "seed": 0})
+        slice_seconds = SLICE_SECONDS
         for one in players:
             with suppress(CannotPlayError):  # the first pair says why
-                one.built()
+                slice_seconds = max(slice_seconds, one.built())
+        weights[cell] = math.sqrt(slice_seconds)
+    return weights
 
 
 def _build(players: tuple[Player, Player], turns: tuple[int, int], cell: Cell, seed: int) -> int:

@@ -24,11 +24,8 @@ from typing import Any
 TARGET_BATCHES = 64
 """As in a sweep: with one alone, its rows would be found in the cache at every step."""
 
-WARM_CALLS, WARM_SECONDS = 3, 0.005
-"""Before a cell counts: so many calls and seconds at least."""
-
-PATIENCE = 0.05
-"""Seconds after which two calls are enough."""
+WARM_CALLS, WARM_SECONDS = 2, 0.005
+"""Before a cell counts: so many calls and seconds at least. The first one loads kernels."""
 
 
 class Piece:
@@ -120,8 +117,7 @@ class Piece:
             fastest = min(fastest, self.play(1))
             calls += 1
             spent = time.perf_counter() - begin
-            enough = WARM_CALLS if spent < PATIENCE else 2
-            if calls >= enough and spent >= WARM_SECONDS:
+            if calls >= WARM_CALLS and spent >= WARM_SECONDS:
                 return fastest
 
 
