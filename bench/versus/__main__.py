@@ -28,7 +28,7 @@ from reports.results import PHASES
 from reports.terminal import Column
 
 THRESHOLD = 0.01
-"""Where things lie in memory moves a head by less, on average over some thirty pairs."""
+"""Where things lie in memory moves a head by less, on average over some two dozen pairs."""
 
 COLUMNS = {
     "head": Column(readable=10),

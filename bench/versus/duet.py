@@ -89,7 +89,7 @@ def perform(
 ) -> Played:
     """Play all cells for about so many seconds.
 
-    A block of a large cell lasts longer and is as noisy, so that its cell is given more time: as the
+    A block of a large cell lasts longer and is as noisy, so its cell is given more time: as the
     root of how long it lasts, by which all cells together become known best (Neyman 1934).
 
     Args:

@@ -3,6 +3,7 @@
 import ast
 import math
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -348,6 +349,27 @@ def test_both_players_of_a_pair_find_the_libraries_at_the_same_addresses(tmp_pat
         where = a.names()
         assert any("libtorch" in line for line in where)
         assert where == b.names()
+
+
+FAULTS = """
+from resource import RUSAGE_SELF, getrusage
+
+def faults():
+    before = getrusage(RUSAGE_SELF).ru_minflt
+    b"x" * 2**26
+    return getrusage(RUSAGE_SELF).ru_minflt - before
+
+names = lambda: [faults() for _ in range(3)]
+"""
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have other ways")
+def test_a_player_faults_no_page_in_again_that_it_has_freed(repository):
+    (repository / "heads" / "__init__.py").write_text(FAULTS)
+    with nest(threads=1) as player, player(Revision("here", repository), None) as one:
+        first, *later = one.names()
+    assert max(later) < first / 10
 
 
 def test_each_player_is_a_process_of_its_own_and_gone_when_its_block_ends(repository):
