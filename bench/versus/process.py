@@ -25,9 +25,9 @@ THREAD_COUNTS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"
 """Environment variables that libraries read when they are loaded."""
 
 KEPT_HEAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
-"""Environment variables that make glibc keep what is freed. As it comes, a training step of 8,192
-classes is off by 15 to 20 % in a pair of processes: whether freed memory goes back to the system,
-and has to be faulted in again at the next call, is decided by what else lies on the heap."""
+"""Environment variables that make glibc keep what is freed. Whether it goes back to the system, and
+is faulted in again at the next call, depends on what else lies on the heap: of all that differs
+between two processes with the same code, that is the most."""
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"
 """Windows cannot fork, and macOS's own libraries may crash after it."""
