@@ -249,26 +249,41 @@ def test_a_revision_without_heads_does_not_play_those_of_another(left, repositor
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
 )
 def test_nothing_is_left_of_a_run_that_is_ended(number, status, repository, shared, warm):
-    inside, temporary = repository / "inside", repository / "ignored"
+    inside = repository / "inside"
     inside.mkdir()  # where no `heads` lie that the run itself could find
-    temporary.mkdir()
     paths = f"{ROOT}{os.pathsep}{shared}"
     run = warm.start(
         *("-m", "bench.versus", "HEAD", "--heads", "first", "--minutes", "5"),
         cwd=inside,
-        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(temporary)},
+        env={**os.environ, "PYTHONPATH": paths},
     )
-    while len(started := psutil.Process(run.pid).children(recursive=True)) < 2 + process.FORKS:
+    while not (folders := [folder for folder in map(plays_in, below(run)) if folder]):
         assert run.poll() is None, run.communicate()
         time.sleep(0.05)
+    started = below(run)
     run.send_signal(number)
     run.communicate()
     assert run.returncode == status
-    assert number == signal.SIGKILL or not list(temporary.iterdir())
     until = time.monotonic() + 60
     while any(map(lives, started)):
         assert time.monotonic() < until
         time.sleep(0.05)
+    if number == signal.SIGKILL:  # whose temporary files outlive it
+        shutil.rmtree(folders[0])
+    assert not folders[0].exists()
+
+
+def below(run):
+    return psutil.Process(run.pid).children(recursive=True)
+
+
+def plays_in(one):
+    """The folder of all revisions, of a player."""
+    try:
+        folder = Path(one.cwd()).parent
+    except psutil.NoSuchProcess:
+        return None
+    return folder if folder.name.startswith("versus-") else None
 
 
 def lives(one):
