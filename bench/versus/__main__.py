@@ -28,7 +28,7 @@ from reports.results import PHASES
 from reports.terminal import Column
 
 THRESHOLD = 0.01
-"""Where the code lies in memory moves a head by less, on average over a dozen processes."""
+"""Where things lie in memory moves a head by less, on average over some two dozen pairs."""
 
 COLUMNS = {
     "head": Column(readable=10),

@@ -3,10 +3,10 @@
 import ast
 import math
 import os
+import platform
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -14,15 +14,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
+from scipy.stats import mstats, ttest_1samp
 
 import heads
 from bench.versus import __main__ as command
-from bench.versus import duet, plant, power
+from bench.versus import duet, plant, power, process
 from bench.versus.duet import Cell, Stage, perform
 from bench.versus.player import Piece
-from bench.versus.process import CannotPlayError, Revision, player
+from bench.versus.process import CannotPlayError, PlayerError, Revision, nest
 from bench.versus.revisions import RevisionError, unpack
 from bench.versus.verdict import interval, midmeans, verdicts
 
@@ -70,6 +72,14 @@ build = lambda name, in_features, num_classes: Head(MILLISECONDS[name])
 """
 
 
+@pytest.fixture(params=["forked", "fresh"])
+def way(request, monkeypatch):
+    """How players are started."""
+    if request.param == "forked" and not process.FORKS:
+        pytest.skip("nothing is forked here")
+    monkeypatch.setattr(process, "FORKS", request.param == "forked")
+
+
 def git(folder, *arguments):
     subprocess.run(
         ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
@@ -79,11 +89,21 @@ def git(folder, *arguments):
 
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch):
+def shared(tmp_path_factory, monkeypatch):
+    """Where players find what revisions share: little of torch, and no numba."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "torch.py").write_text(TORCH)
+    (folder / "numba.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def repository(shared, tmp_path, monkeypatch):
     """A repository with heads of a known cost, the current folder."""
     (tmp_path / "heads").mkdir()
     (tmp_path / "heads" / "__init__.py").write_text(HEADS)
-    (tmp_path / "torch.py").write_text(TORCH)
+    (tmp_path / "README").write_text("heads")
     (tmp_path / ".gitignore").write_text("ignored\n")
     git(tmp_path, "init", "-q", "-b", "main")
     git(tmp_path, "add", "-A")
@@ -110,7 +130,7 @@ def test_the_working_tree_is_what_git_would_not_ignore(repository, tmp_path_fact
     change(repository, '"first": 1', '"first": 2')
     (repository / "heads" / "new.py").write_text("new")
     (repository / "ignored").write_text("no")
-    (repository / "torch.py").unlink()
+    (repository / "README").unlink()
     before = subprocess.check_output(["git", "status", "--porcelain"])
     folder = tmp_path_factory.mktemp("unpacked") / "0"
     assert unpack(None, folder) == "working tree"
@@ -188,10 +208,12 @@ def test_a_head_that_cannot_be_built_is_left_out_with_the_reason(repository, cap
     assert "nothing is left to play" in told.err
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("return self\n", "import os; os.abort()\n", "SIGABRT while building"),
+        ("return self\n", "import os; os.abort()\n", "signal SIGABRT while building"),
+        ("return self\n", "import os; os.kill(os.getpid(), 9)\n", "signal SIGKILL while building"),
         ("import time\n", "import nothing_like_it\n", "No module named 'nothing_like_it'"),
     ],
 )
@@ -223,22 +245,52 @@ def test_a_revision_without_heads_does_not_play_those_of_another(left, repositor
     assert told.count("\n") == 1
 
 
-def test_nothing_is_left_after_an_interrupt(repository):
-    (repository / "tmp").mkdir()
-    process = subprocess.Popen(
-        # -P: not the torch of this folder.
-        [sys.executable, "-P", "-m", "bench.versus", "HEAD", "--heads", "first", "--minutes", "5"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(repository / "tmp")},
-        stdout=subprocess.PIPE,
-        text=True,
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
+)
+def test_nothing_is_left_of_a_run_that_is_ended(number, status, repository, shared, warm):
+    inside = repository / "inside"
+    inside.mkdir()  # where no `heads` lie that the run itself could find
+    paths = f"{ROOT}{os.pathsep}{shared}"
+    run = warm.start(
+        *("-m", "bench.versus", "HEAD", "--heads", "first", "--minutes", "5"),
+        cwd=inside,
+        env={**os.environ, "PYTHONPATH": paths},
     )
-    while not list((repository / "tmp").glob("versus-*/1/heads")):
-        assert process.poll() is None
+    while not (folders := [folder for folder in map(plays_in, below(run)) if folder]):
+        assert run.poll() is None, run.communicate()
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert not list((repository / "tmp").iterdir())
+    started = below(run)
+    run.send_signal(number)
+    run.communicate()
+    assert run.returncode == status
+    until = time.monotonic() + 60
+    while any(map(lives, started)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    if number == signal.SIGKILL:  # whose temporary files outlive it
+        shutil.rmtree(folders[0])
+    assert not folders[0].exists()
+
+
+def below(run):
+    return psutil.Process(run.pid).children(recursive=True)
+
+
+def plays_in(one):
+    """The folder of all revisions, of a player."""
+    try:
+        folder = Path(one.cwd()).parent
+    except psutil.NoSuchProcess:
+        return None
+    return folder if folder.name.startswith("versus-") else None
+
+
+def lives(one):
+    try:
+        return one.status() != psutil.STATUS_ZOMBIE  # who adopts it may take its time
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize(
@@ -280,14 +332,94 @@ def test_every_head_plays_every_phase_and_stays_as_it_was(name, phase):
     assert all(torch.equal(played[key], value) for key, value in fresh.state_dict().items())
 
 
+@pytest.mark.usefixtures("way")
 def test_a_player_is_heard_beside_what_a_head_prints(repository):
     request = {"head": "first", "phase": "train", "classes": 2, "batch": 1, "features": 1}
-    with player(Revision("here", repository), threads=1, core=None) as one:
+    with nest(threads=1) as player, player(Revision("here", repository), None) as one:
         assert one.names() == ["first", "second"]
         assert one.build({**request, "device": "cpu", "seed": 0}) >= 1e-3
         assert one.play(calls=3, lead=1) >= 3e-3
         with pytest.raises(CannotPlayError, match="KeyError: 'fourth'"):
             one.build({**request, "head": "fourth", "device": "cpu", "seed": 0})
+
+
+WHERE = """
+from pathlib import Path
+import torch
+
+LINES = Path("/proc/self/maps").read_text().splitlines()
+names = lambda: [line for line in LINES if " r-xp " in line and torch.__path__[0] in line]
+"""
+
+
+@pytest.mark.skipif(
+    not (process.FORKS and Path("/proc/self/maps").exists()), reason="needs a fork, and Linux"
+)
+def test_both_players_of_a_pair_find_the_libraries_at_the_same_addresses(tmp_path):
+    sides = [Revision(name, tmp_path / name) for name in "ab"]
+    for side in sides:
+        (side.folder / "heads").mkdir(parents=True)
+        (side.folder / "heads" / "__init__.py").write_text(WHERE)
+    with nest(threads=1) as player, player(sides[0], None) as a, player(sides[1], None) as b:
+        where = a.names()
+        assert any("libtorch" in line for line in where)
+        assert where == b.names()
+
+
+FAULTS = """
+from resource import RUSAGE_SELF, getrusage
+
+def faults():
+    before = getrusage(RUSAGE_SELF).ru_minflt
+    b"x" * 2**26
+    return getrusage(RUSAGE_SELF).ru_minflt - before
+
+names = lambda: [faults() for _ in range(3)]
+"""
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have other ways")
+def test_a_player_faults_no_page_in_again_that_it_has_freed(repository):
+    (repository / "heads" / "__init__.py").write_text(FAULTS)
+    with nest(threads=1) as player, player(Revision("here", repository), None) as one:
+        first, *later = one.names()
+    assert max(later) < first / 10
+
+
+def test_each_player_is_a_process_of_its_own_and_gone_when_its_block_ends(repository):
+    change(repository, "tuple(MILLISECONDS)", "[__import__('os').getpid()]")
+    revision = Revision("here", repository)
+    with nest(threads=1) as player:
+        with player(revision, None) as one, player(revision, None) as other:
+            found = {*one.names(), *other.names()}
+            assert len(found) == 2
+            assert all(map(psutil.pid_exists, found))
+        assert not any(map(psutil.pid_exists, found))
+
+
+@pytest.mark.skipif(not process.FORKS, reason="needs a fork")
+def test_the_end_of_the_nest_is_one_line(repository):
+    with pytest.raises(PlayerError, match=r"nest of all players ended with signal SIGKILL$"):
+        play_until_the_nest_is_killed(Revision("here", repository))
+
+
+def play_until_the_nest_is_killed(revision):
+    with nest(threads=1) as player, player(revision, None) as one:
+        assert one.names() == ["first", "second"]
+        running = psutil.Process().children()
+        (forking,) = (child for child in running if str(process.NEST) in child.cmdline())
+        forking.kill()
+
+
+@pytest.mark.usefixtures("way")
+def test_broken_libraries_are_one_line(shared, repository, capsys):
+    (shared / "torch.py").write_text("raise ImportError('no such symbol')")
+    assert versus("HEAD") == 2
+    told = capsys.readouterr().err
+    assert "ended with exit status 1" in told
+    assert told.endswith("ImportError: no such symbol\n")
+    assert told.count("\n") == 1
 
 
 # The duet
@@ -303,16 +435,24 @@ class Clock:
 class Fake:
     """A player that takes as long as it is told to, on a wound clock."""
 
+    start_seconds = 1
+
     def __init__(self, name, clock, log):
         self.revision, self.clock, self.log = Revision(name, Path()), clock, log
         self.cost = {"old": 1e-3, "new": 1.1e-3}[name]
 
     def names(self):
-        self.clock.seconds += 1
+        self.clock.seconds += self.start_seconds
         return ["first", "second"]
 
     def build(self, cell):
         self.log.append(("build", self.revision.name, cell["head"], cell["seed"]))
+        return self.cost
+
+    def ask_for(self, cell):
+        self.log.append(("rehearse", self.revision.name, cell["head"]))
+
+    def built(self):
         return self.cost
 
     def play(self, calls, lead):
@@ -327,11 +467,15 @@ def stage(monkeypatch):
     clock, log = Clock(), []
 
     @contextmanager
-    def fake(revision, threads, core):
-        log.append(("start", revision.name, threads, core))
-        yield Fake(revision.name, clock, log)
+    def fake(threads):
+        @contextmanager
+        def player(revision, core):
+            log.append(("start", revision.name, threads, core))
+            yield Fake(revision.name, clock, log)
 
-    monkeypatch.setattr(duet, "player", fake)
+        yield player
+
+    monkeypatch.setattr(duet, "nest", fake)
 
     def play(seconds):
         sides = Revision("old", Path()), Revision("new", Path())
@@ -351,7 +495,7 @@ def test_both_sides_play_strictly_in_turns_with_the_same_weights_on_the_same_cor
     assert all({a, b} == {"old", "new"} for a, b in zip(turns[::2], turns[1::2], strict=True))
     starts = [entry[2:] for entry in log if entry[0] == "start"]
     assert starts[::2] == starts[1::2]
-    assert {core for _, core in starts} == {5, 7}
+    assert {core for _, core in starts[2:]} == {5, 7}
 
 
 def test_the_time_is_kept_and_shared_alike(stage):
@@ -359,18 +503,40 @@ def test_the_time_is_kept_and_shared_alike(stage):
     played = play(60)
     assert clock.seconds == pytest.approx(60, rel=0.01)
     counts = [len(pair) for pairs in played.blocks.values() for pair in pairs]
-    assert len(counts) == 2 * 6
+    assert len(counts) == 2 * 14
     assert max(counts) - min(counts) <= 0.02 * max(counts)
 
 
 def test_more_time_is_more_pairs(stage):
     play, _, _ = stage
-    assert {len(pairs) for pairs in play(200).blocks.values()} == {20}
+    assert {len(pairs) for pairs in play(200).blocks.values()} == {50}
+
+
+def test_where_starting_takes_longer_pairs_do(stage, monkeypatch):
+    play, _, _ = stage
+    monkeypatch.setattr(Fake, "start_seconds", 5)
+    assert {len(pairs) for pairs in play(200).blocks.values()} == {10}
+
+
+def test_either_side_is_started_first(stage):
+    play, _, log = stage
+    play(200)
+    firsts = [entry[1] for entry in log if entry[0] == "start"][::2]
+    assert 10 < firsts.count("old") < 40
 
 
 def test_too_little_time_still_plays_everything_once(stage):
     play, _, _ = stage
     assert [[len(pair) for pair in pairs] for pairs in play(0.1).blocks.values()] == [[1], [1]]
+
+
+def test_what_is_compiled_is_compiled_before_the_first_pair_and_on_any_core(stage):
+    play, _, log = stage
+    play(0.1)
+    assert sorted(log[:2]) == [("start", "new", 1, None), ("start", "old", 1, None)]
+    rehearsed = [("rehearse", side, cell.head) for cell in CELLS for side in ("old", "new")]
+    assert log[2:6] == rehearsed
+    assert {entry[0] for entry in log[6:]} == {"start", "build", "play"}
 
 
 def test_a_block_is_the_logarithm_of_new_over_old(stage):
@@ -396,7 +562,7 @@ GRID = [
 ]
 
 
-def measured(chance, slowdowns=None, pairs=12):
+def measured(chance, slowdowns=None, pairs=30):
     """Pairs that see a cell's slowdown, a bias of their processes, and noise with spikes."""
     return {
         cell: np.log1p((slowdowns or {}).get(cell.head, 0))
@@ -435,6 +601,28 @@ def test_disturbed_blocks_do_not_move_a_pair():
     np.testing.assert_allclose(midmeans({cell: calm})[cell], midmeans({cell: hit})[cell])
 
 
+def test_pairs_that_are_far_off_hide_nothing():
+    chance = np.random.default_rng(6)
+    pairs = measured(chance, {"c": 0.05})
+    disturbed = chance.choice(30, 2, replace=False)
+    for logs in pairs.values():
+        logs[disturbed] += chance.choice([-1, 1], 2)
+    assert changes(pairs) == {("c", "slower")}
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.995])
+@pytest.mark.parametrize("pairs", [2, 9, 10, 30, 100])
+def test_an_interval_is_that_of_a_trimmed_mean_where_there_is_something_to_trim(pairs, confidence):
+    logs = 0.02 * np.random.default_rng(pairs).standard_t(3, pairs)
+    found = interval(logs, confidence)
+    expected = (
+        mstats.trimmed_mean_ci(logs, (0.1, 0.1), alpha=1 - confidence)
+        if pairs >= 10
+        else ttest_1samp(logs, 0).confidence_interval(confidence)
+    )
+    np.testing.assert_allclose(np.log([found.low, found.high]), expected)
+
+
 def test_one_pair_bounds_nothing():
     assert interval(np.array([0.5]), 0.95).low == 0
     assert interval(np.array([0.5]), 0.95).high == math.inf
@@ -454,7 +642,7 @@ def test_the_slowest_comes_first_with_its_sizes_below():
 def test_pairs_drawn_again_find_large_slowdowns_and_no_absent_ones():
     chance = np.random.default_rng(3)
     pool = measured(chance, pairs=60)
-    none, large = (power.redrawn(pool, 12, "c", by, 0.01, chance, 100) for by in (0.0, 0.1))
+    none, large = (power.redrawn(pool, 30, "c", by, 0.01, chance, 100) for by in (0.0, 0.1))
     assert sum(none) <= 0.05
     assert large[0] >= 0.95
 
