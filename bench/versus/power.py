@@ -100,7 +100,7 @@ def imagined(grid: Sequence[Cell], noise: float, random: np.random.Generator) ->
     def off() -> Logs:
         return noise * math.sqrt(3 / 5 / 2) * random.standard_t(5, IMAGINED)
 
-    common = {head: off() for head in {cell.head for cell in grid}}
+    common = {head: off() for head in dict.fromkeys(cell.head for cell in grid)}
     return {cell: common[cell.head] + off() for cell in grid}
 
 

@@ -668,7 +668,7 @@ def test_imagined_pairs_are_off_by_as_much_as_asked_for():
 
 def test_more_noise_finds_less(capsys, monkeypatch):
     monkeypatch.setattr(power, "simulation", partial(power.simulation, draws=200))
-    assert power.main(["--noise", "0.01,0.2", "--minutes", "1"]) == 0
+    assert power.main(["--noise", "0.01,0.4", "--minutes", "1"]) == 0
     quiet, noisy = (line.split("|") for line in capsys.readouterr().out.splitlines()[2:])
     assert float(quiet[3].strip(" %")) > 95
     assert float(noisy[3].strip(" %")) < 5
