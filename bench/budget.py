@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import psutil
 
 from bench.cells import Block, contest
@@ -112,13 +113,9 @@ class Pace:
 
     One task that took an age, as it compiled what all others use, says little about them: of each
     no more counts than `ONCE` times the median.
-
-    Args:
-        first: the guess before anything is known.
     """
 
-    def __init__(self, first: float = 1.0) -> None:
-        self._first = first
+    def __init__(self) -> None:
         self._learned: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._known: dict[str, float] = {}
 
@@ -129,28 +126,18 @@ class Pace:
             self._known.clear()
 
     def of(self, kind: str) -> float:
-        """Seconds per expected second, of this kind if any of it is known, else of all."""
+        """Seconds per expected second, of this kind if any of it is known, else of all, else 1."""
         if kind not in self._known:
             learned = self._learned.get(kind) or [*chain.from_iterable(self._learned.values())]
-            self._known[kind] = _usual(learned) if learned else self._first
+            self._known[kind] = _usual(learned) if learned else 1.0
         return self._known[kind]
 
 
 def _usual(learned: Sequence[tuple[float, float]]) -> float:
     """The mean of ratios by their weights, none counted as more than `ONCE` times their median."""
-    most = ONCE * median(learned)
-    weights = sum(weight for _, weight in learned)
-    return sum(weight * min(ratio, most) for ratio, weight in learned) / weights
-
-
-def median(learned: Sequence[tuple[float, float]]) -> float:
-    """The ratio that half of the weight lies at or below."""
-    half = sum(weight for _, weight in learned) / 2
-    for ratio, weight in sorted(learned):
-        half -= weight
-        if half <= 0:
-            return ratio
-    raise ValueError("nothing has been learned")
+    ratios, weights = np.array(learned).T
+    median = np.quantile(ratios, 0.5, weights=weights, method="inverted_cdf")
+    return float(np.average(np.minimum(ratios, ONCE * median), weights=weights))
 
 
 class _Known(NamedTuple):

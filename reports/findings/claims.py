@@ -70,14 +70,12 @@ def judge_growth(growth: Growth, model: str, *, at_most: bool) -> tuple[Answer, 
         return "not tested", said
     counted = [found.model for found in (growth.multiply_adds, growth.bytes) if found]
     exact = max(counted, key=rank, default=None)
-    # What the counts add up to has to show at some size, even where the clock does not see it.
-    hidden = exact is not None and rank(exact) > rank(model)
     answers = {_held(one, model, exact, at_most=at_most) for one in time.within}
     if len(answers) == 1:
         return answers.pop(), said
     slower = ORDERS[: ORDERS.index(model) + 1]
     faster = sum(p for growing, p in time.probabilities.items() if growing not in slower)
-    if at_most and not hidden and faster <= 1 - SURE:
+    if at_most and not _hidden(exact, model) and faster <= 1 - SURE:
         return "supported", f"{said} But nothing that grows faster than {model} fits them."
     return "inconclusive", said
 
@@ -87,8 +85,13 @@ def _held(timed: str, claimed: str, exact: str | None, *, at_most: bool) -> Answ
     beyond = rank(timed) - rank(claimed)
     if beyond > 0 or (beyond < 0 and not at_most and exact != claimed):
         return "contradicted"
-    hidden = exact is not None and rank(exact) > rank(claimed)
-    return "inconclusive" if hidden or (beyond and not at_most) else "supported"
+    open_still = _hidden(exact, claimed) or (beyond and not at_most)
+    return "inconclusive" if open_still else "supported"
+
+
+def _hidden(exact: str | None, claimed: str) -> bool:
+    """Whether counts must show beyond the claim at some size, though the clock may not see it."""
+    return exact is not None and rank(exact) > rank(claimed)
 
 
 def _kinds(growth: Growth) -> tuple[Evidence, ...]:
