@@ -7,10 +7,14 @@ compile.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
 import torch
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,14 +66,65 @@ def threads_for(work: int, per_thread: int) -> int:
 
 
 @contextmanager
-def numba_threads(threads: int) -> Iterator[None]:
-    """So many threads for a kernel; the caller's own kernels may want more."""
+def _numba_threads(threads: int) -> Iterator[None]:
+    """So many threads for a kernel, or all; the caller's own kernels may want more."""
     before = numba.get_num_threads()
-    if before == threads:
-        yield
-        return
-    numba.set_num_threads(threads)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     try:
         yield
     finally:
         numba.set_num_threads(before)
+
+
+def shared(**options: Any) -> Callable[[Loops], Loops]:
+    """As `compiled`, for loops over blocks, on as many threads: the last argument says how many.
+
+    In two versions, as one that can start threads takes longer to start, without any as well.
+    """
+
+    def decorate(loops: Loops) -> Loops:
+        copy = FunctionType(loops.__code__, loops.__globals__)
+        copy.__qualname__ += "_shared"  # compiled code is kept by this name
+        alone, together = compiled(**options)(loops), compiled(parallel=True, **options)(copy)
+
+        def call(*inputs: Any) -> None:
+            if inputs[-1] == 1:
+                alone(*inputs)
+                return
+            with _numba_threads(inputs[-1]):
+                together(*inputs)
+
+        return cast("Loops", call)
+
+    return decorate
+
+
+def _prefetching(context: Any, array: Any, row: Any, column: Any) -> Any:
+    """Ask for the cache line of a number, without waiting for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = signature.args[0]
+        struct = context.make_array(kind)(context, builder, values[0])
+        place = cgutils.get_item_pointer(context, builder, kind, struct, values[1:])
+        number = ir.IntType(32)
+        place = builder.bitcast(place, ir.IntType(8).as_pointer())
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            [place.type],
+            ir.FunctionType(ir.VoidType(), [place.type, number, number, number]),
+        )
+        # To read, to be kept in every cache, of data.
+        builder.call(function, [place, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), generate
+
+
+_prefetch: Callable[[Any, int, int], None] = intrinsic(_prefetching)
+
+
+@compiled(forceinline=True)
+def prefetch_row(matrix: Any, row: int) -> None:
+    """Ask for a row of float32 before it is wanted, so that several come at the same time."""
+    for column in range(0, matrix.shape[1], 16):
+        _prefetch(matrix, row, column)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heads.loops import FAST, compiled, numba_threads, threads_for
+from heads.loops import FAST, compiled, prefetch_row, shared, threads_for
 from heads.tree_tables import NO_CHILD
 from heads.walk import Heap, RowSums, Table
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 WORK_PER_THREAD = 2**17
 """Multiply-adds of a pass over the paths for which another thread pays."""
+
+CACHED = 2**18
+"""Numbers of a weight that the cache next to a core has room for: rows of a larger one are asked
+for before they are wanted."""
 
 
 def walk(
@@ -64,11 +68,10 @@ class NumbaWalk:
             )
             slopes = input.new_empty(size, nodes.shape[1], *tables.shape[1:]).numpy()
             self._threads = threads_for(slopes.size * width, WORK_PER_THREAD)
-            with numba_threads(self._threads):
-                _score_table(
-                    self._input, rows, offsets, target, nodes, slots, tables, slopes, *results,
-                    self._threads,
-                )  # fmt: skip
+            _score_table(
+                self._input, rows, offsets, target, nodes, slots, tables, slopes, *results,
+                self._threads,
+            )  # fmt: skip
             self._paths = (target, nodes, tables)
             self._runs_of = _runs_of_table
         self._slopes = slopes
@@ -100,48 +103,67 @@ class NumbaWalk:
         return runs, (samples[:size], changes, starts[: runs + 1], rows[:runs])
 
     def _add(self, pairs: Pairs, weight: Tensor, bias: Tensor, fresh: bool) -> None:
-        with numba_threads(self._threads):
-            _add_runs(self._input, *pairs, weight.numpy(), bias.numpy(), fresh, self._threads)
+        _add_runs(self._input, *pairs, weight.numpy(), bias.numpy(), fresh, self._threads)
 
 
-@compiled(fastmath=FAST)
-def _dot(x: Array, y: Array) -> float:
+# Rows are named by matrix and index: a view of one, whose owner is counted atomically, would cost
+# more than what is done with it.
+
+
+@compiled(fastmath=FAST, forceinline=True)
+def _dot(x: Array, i: int, w: Array, row: int) -> float:
     total: float = numba.float32(0)
-    for k in range(len(x)):
-        total += x[k] * y[k]
+    for k in range(x.shape[1]):
+        total += x[i, k] * w[row, k]
     return total
 
 
-@compiled(fastmath=FAST)
-def _add_scaled(y: Array, scale: float, x: Array) -> None:
-    for k in range(len(y)):
-        y[k] += scale * x[k]
+@compiled(fastmath=FAST, forceinline=True)
+def _dots(x: Array, i: int, w: Array, rows: Array, count: int, results: Array) -> None:
+    """Of a row with the first `count` of `rows`. Four at a time, as each alone would read `x`."""
+    fours = count // 4 * 4
+    for n in range(0, fours, 4):
+        a, b, c, d = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+        p = q = r = s = numba.float32(0)
+        for k in range(x.shape[1]):
+            of_input = x[i, k]
+            p += of_input * w[a, k]
+            q += of_input * w[b, k]
+            r += of_input * w[c, k]
+            s += of_input * w[d, k]
+        results[n], results[n + 1], results[n + 2], results[n + 3] = p, q, r, s
+    for n in range(fours, count):
+        results[n] = _dot(x, i, w, rows[n])
 
 
-@compiled(fastmath=FAST)
-def _add_four_scaled(y: Array, scales: Array, a: Array, b: Array, c: Array, d: Array) -> None:
-    """Four at a time, as each addition alone would read and write all of `y`."""
-    p, q, r, s = scales[0], scales[1], scales[2], scales[3]
-    for k in range(len(y)):
-        y[k] += p * a[k] + q * b[k] + r * c[k] + s * d[k]
+@compiled(fastmath=FAST, forceinline=True)
+def _add_rows_scaled(
+    y: Array,
+    row: int,
+    low: int,
+    high: int,
+    of: Array,
+    rows: Array,
+    scales: Array,
+    begin: int,
+    end: int,
+) -> None:
+    """Add to some columns of a row of `y` the rows `of` a matrix, each times its scale.
 
-
-@compiled(fastmath=FAST)
-def _add_rows_scaled(y: Array, scales: Array, rows: Array, of: Array, low: int) -> None:
-    """Add to `y` the rows `of` a matrix, from column `low` on, each times its scale."""
-    high = low + len(y)
-    fours = len(rows) // 4 * 4
-    for k in range(0, fours, 4):
-        _add_four_scaled(
-            y,
-            scales[k:],
-            of[rows[k], low:high],
-            of[rows[k + 1], low:high],
-            of[rows[k + 2], low:high],
-            of[rows[k + 3], low:high],
-        )
-    for k in range(fours, len(rows)):
-        _add_scaled(y, scales[k], of[rows[k], low:high])
+    Four at a time, as each addition alone would read and write `y`. Unsigned, a column is not
+    counted from the end if it is negative, which keeps loops from becoming vectors.
+    """
+    first, last = np.uint64(low), np.uint64(high)
+    fours = begin + (end - begin) // 4 * 4
+    for n in range(begin, fours, 4):
+        a, b, c, d = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+        p, q, r, s = scales[n], scales[n + 1], scales[n + 2], scales[n + 3]
+        for k in range(first, last):
+            y[row, k] += p * of[a, k] + q * of[b, k] + r * of[c, k] + s * of[d, k]
+    for n in range(fours, end):
+        a, p = rows[n], scales[n]
+        for k in range(first, last):
+            y[row, k] += p * of[a, k]
 
 
 @compiled()
@@ -160,7 +182,7 @@ def _from_left_to_right(
     places[:] = unordered[order]
 
 
-@compiled(parallel=True, fastmath=FAST)
+@shared(fastmath=FAST)
 def _score_heap(
     x: Array,
     w: Array,
@@ -178,31 +200,37 @@ def _score_heap(
     with one core, here and in the update; and there the samples of a row follow on each other.
     """
     size, depth = slopes.shape
-    wanted = jacobian.shape[1]
+    width, far = jacobian.shape[1], w.size > CACHED
     for block in numba.prange(blocks):
-        row = np.empty(depth, np.int64)
-        for s in range(block * size // blocks, (block + 1) * size // blocks):
+        row, slope = np.empty(depth, np.int64), np.empty(depth, np.float32)
+        end = (block + 1) * size // blocks
+        for s in range(block * size // blocks, end):
             i, place = order[s], places[s]
             steps = depth if place >> 1 <= len(w) else depth - 1
-            # All products before the first logarithm, so that the rows' cache misses overlap.
+            if far and s + 2 < end:
+                for step in range(depth):
+                    ahead = (places[s + 2] >> (depth - step)) - 1
+                    if ahead < len(w) and ahead != (place >> (depth - step)) - 1:
+                        prefetch_row(w, ahead)
             for step in range(steps):
                 row[step] = (place >> (depth - step)) - 1
-                slopes[s, step] = _dot(x[i], w[row[step]]) + b[row[step]]
+            # All products before the first logarithm, so that the rows' cache misses overlap.
+            _dots(x, i, w, row, steps, slope)
             total, product = numba.float32(0), 1.0
             for step in range(steps):
                 sign = numba.float32(((place >> (depth - step - 1)) & 1) * 2 - 1)
-                signed = sign * slopes[s, step]
+                signed = sign * (slope[step] + b[row[step]])
                 small = math.exp(-abs(signed))
                 total += min(signed, numba.float32(0))
                 product *= 1.0 + small
-                slopes[s, step] = sign * (small if signed >= 0 else numba.float32(1)) / (1 + small)
+                slope[step] = sign * (small if signed >= 0 else numba.float32(1)) / (1 + small)
+                slopes[s, step] = slope[step]
             # One logarithm for all decisions: the product is at most 2^depth.
             output[i] = total - math.log(product)
-            if wanted:
-                _add_rows_scaled(jacobian[i], slopes[s], row[:steps], w, 0)
+            _add_rows_scaled(jacobian, i, 0, width, w, row, slope, 0, steps)
 
 
-@compiled(parallel=True, fastmath=FAST)
+@shared(fastmath=FAST)
 def _score_table(
     x: Array,
     w: Array,
@@ -236,7 +264,7 @@ def _score_table(
                     for m in range(pieces):
                         row = rows[node, c, m]
                         if row >= 0:
-                            slope[c, m] = _dot(x[i], w[row]) + b[row]
+                            slope[c, m] = _dot(x, i, w, row) + b[row]
                             child[c] = _log_sum_exp(child[c], slope[c, m])
                         elif m == 0:
                             child[c] = 0  # `ZERO_SCORE`
@@ -255,8 +283,7 @@ def _score_table(
                             slope[c, m] = of_child * math.exp(slope[c, m] - child[c])
                             used[count], scales[count] = row, slope[c, m]
                             count += 1
-                if jacobian.shape[1]:
-                    _add_rows_scaled(jacobian[i], scales, used[:count], w, 0)
+                _add_rows_scaled(jacobian, i, 0, jacobian.shape[1], w, used, scales, 0, count)
             output[i] = total
 
 
@@ -338,7 +365,7 @@ def _runs_of_table(
     return run
 
 
-@compiled(parallel=True, fastmath=FAST)
+@shared(fastmath=FAST)
 def _add_runs(
     x: Array,
     samples: Array,
@@ -363,7 +390,7 @@ def _add_runs(
         fresh: whether the rows are those of the runs, and hold nothing yet.
         blocks: how many there are.
     """
-    pairs, width = len(samples), w.shape[1]
+    pairs, width, far = len(samples), w.shape[1], w.size > CACHED
     for block in numba.prange(blocks):
         for run in range(len(starts) - 1):
             begin, end = starts[run], starts[run + 1]
@@ -375,10 +402,11 @@ def _add_runs(
             elif begin * blocks // pairs != block:
                 continue
             row = run if fresh else targets[run]
-            y = w[row, low:high]
             if fresh:
-                y[:] = 0
-            _add_rows_scaled(y, changes[begin:end], samples[begin:end], x, low)
+                w[row, low:high] = 0
+            elif far and run + 4 < len(targets):
+                prefetch_row(w, targets[run + 4])
+            _add_rows_scaled(w, row, low, high, x, samples, changes, begin, end)
             if block == 0 or not shared:
                 total = numba.float32(0 if fresh else b[row])
                 for pair in range(begin, end):

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from heads.base import at_least_float32
-from heads.loops import FAST, compiled, numba_threads, threads_for
+from heads.loops import FAST, compiled, shared, threads_for
 from heads.softmax_torch import Perturbation
 
 if TYPE_CHECKING:
@@ -62,11 +62,10 @@ class Running:
         """
         logits = at_least_float32(logits)
         threads = threads_for(logits.numel(), ELEMENTS_PER_THREAD)
-        with numba_threads(threads):
-            _accumulate(
-                logits.numpy(), self._target.numpy(), self._most.numpy(), self._mass.numpy(),
-                self._score.numpy(), *_scalars(self._noise), start, threads,
-            )  # fmt: skip
+        _accumulate(
+            logits.numpy(), self._target.numpy(), self._most.numpy(), self._mass.numpy(),
+            self._score.numpy(), *_scalars(self._noise), start, threads,
+        )  # fmt: skip
         return logits
 
     def result(self) -> tuple[Tensor, Tensor]:
@@ -97,11 +96,10 @@ def slopes(
     logits = at_least_float32(logits)
     factor = grad if noise is None else grad / noise.tau
     threads = threads_for(logits.numel(), ELEMENTS_PER_THREAD)
-    with numba_threads(threads):
-        _differentiate(
-            logits.numpy(), log_sum.numpy(), target.contiguous().numpy(),
-            factor.contiguous().numpy(), grad_bias.numpy(), *_scalars(noise), start, threads,
-        )  # fmt: skip
+    _differentiate(
+        logits.numpy(), log_sum.numpy(), target.contiguous().numpy(),
+        factor.contiguous().numpy(), grad_bias.numpy(), *_scalars(noise), start, threads,
+    )  # fmt: skip
     return logits
 
 
@@ -293,7 +291,7 @@ def _to_slopes(x: Array, total: Array, log_sum: Number, factor: Number) -> None:
         total[k] += slope
 
 
-@compiled(parallel=True)
+@shared()
 def _accumulate(
     logits: Array,
     target: Array,
@@ -330,7 +328,7 @@ def _accumulate(
                 score[i] = logits[i, target[i] - start]
 
 
-@compiled(parallel=True)
+@shared()
 def _differentiate(
     logits: Array,
     log_sum: Array,

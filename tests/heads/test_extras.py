@@ -154,6 +154,6 @@ caching.CacheImpl._locator_classes = []
 import heads
 from heads import loops, paths_numba
 print(loops.KEPT)
-print(paths_numba._dot(*[__import__("numpy").ones(3, "float32")] * 2))
+print(paths_numba._dot(*[__import__("numpy").ones((1, 3), "float32"), 0] * 2))
 """
     assert run(code) == ["False", "3.0"]
