@@ -182,7 +182,7 @@ def _from_left_to_right(
     places[:] = unordered[order]
 
 
-@shared(fastmath=FAST)
+@shared()
 def _score_heap(
     x: Array,
     w: Array,
@@ -230,7 +230,7 @@ def _score_heap(
             _add_rows_scaled(jacobian, i, 0, width, w, row, slope, 0, steps)
 
 
-@shared(fastmath=FAST)
+@shared()
 def _score_table(
     x: Array,
     w: Array,
@@ -365,7 +365,7 @@ def _runs_of_table(
     return run
 
 
-@shared(fastmath=FAST)
+@shared()
 def _add_runs(
     x: Array,
     samples: Array,

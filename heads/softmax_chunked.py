@@ -29,6 +29,9 @@ ACCELERATOR_CHUNKS = 8
 """Of torch's operators, an accelerator wants few and large launches: slices may be this part of all
 logits."""
 
+WORTH_LOOPS = 2**18
+"""Logits from which on compiled loops, which Python starts, take less than torch's operators."""
+
 
 class SoftmaxChunked(Softmax):
     """Full softmax whose loss never holds the N x n logits.
@@ -37,8 +40,10 @@ class SoftmaxChunked(Softmax):
     logits; the backward computes them again, slice by slice, and writes each slice of the weight's
     gradient once. That is one product more than `Softmax` (four to three), for a memory of O(N + n)
     above the parameters and their gradients; and as a slice fits in cache, it need not be slower.
-    `log_prob` returns N x n numbers and so makes them. So few classes that one slice holds them are
-    left to `Softmax`.
+    `log_prob` returns N x n numbers and so makes them.
+
+    Where one slice holds all classes, its logits are kept, and become slopes where they lie, by the
+    CPU's compiled loops if these are worth their start; else `Softmax` does all of it.
 
     Source: the chunking of Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models",
     ICLR 2025, over classes; the running log-sum-exp of Milakov and Gimelshein, 2018.
@@ -51,11 +56,12 @@ class SoftmaxChunked(Softmax):
 
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
-        features = self.checked_input(input)
-        if fits_one_slice(len(features), self.linear.weight) or in_func():
+        features, weight = self.checked_input(input), self.linear.weight
+        whole = fits_one_slice(len(features), weight)
+        if (whole and not _loops_pay(len(features), weight)) or in_func():
             return super().forward(features, target)
         self.check_target(features, target)
-        output = chunked_log_prob(features, self.linear.weight, self.linear.bias, target)
+        output = chunked_log_prob(features, weight, self.linear.bias, target, keep=whole)
         return HeadOutput(output, -output.mean())
 
     def predict(self, input: Tensor) -> Tensor:
@@ -151,6 +157,12 @@ def chunked_log_prob(
     record = apply if kernels(weight) is softmax_torch else opaque_apply
     output: Tensor = record(_ChunkedLogProb, input, weight, bias, target, noise, combine, keep)
     return output
+
+
+def _loops_pay(batch_size: int, weight: Tensor) -> bool:
+    """Whether there are loops for the CPU, and logits enough for them."""
+    enough = weight.is_cpu and batch_size * len(weight) >= WORTH_LOOPS
+    return enough and kernels(weight) is not softmax_torch
 
 
 def fits_one_slice(batch_size: int, weight: Tensor) -> bool:

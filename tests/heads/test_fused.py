@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 
 import pytest
 import torch
@@ -43,26 +45,53 @@ def test_a_fused_backward_is_an_sgd_step(num_classes: int, ordered: bool) -> Non
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 100, 5000])
-@pytest.mark.parametrize("batch_size", [1, 2, 40])
+@pytest.mark.parametrize("batch_size", [1, 2, 40, 1000])
 def test_the_result_does_not_depend_on_the_number_of_threads(
     num_classes: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernels = pytest.importorskip("heads.paths_numba", reason="needs the optional extra 'fast'")
     monkeypatch.setattr(kernels, "WORK_PER_THREAD", 1)
     torch.manual_seed(0)
-    head = heads.build("hierarchical-fused", 24, num_classes, learning_rate=0.5)
+    head = heads.build("hierarchical-fused", 31, num_classes, learning_rate=0.5)
     other = copy.deepcopy(head)
-    features, target = torch.randn(batch_size, 24), torch.randint(num_classes, (batch_size,))
-    threads = torch.get_num_threads()
+    features, target = torch.randn(batch_size, 31), torch.randint(num_classes, (batch_size,))
+    threads, results = torch.get_num_threads(), []
     try:
-        torch.set_num_threads(1)
-        head(features, target).loss.backward()
-        torch.set_num_threads(2)
-        other(features, target).loss.backward()
+        for count, one in ((1, head), (2, other)):
+            torch.set_num_threads(count)
+            variable = features.clone().requires_grad_()
+            output, loss = one(variable, target)
+            loss.backward()
+            results.append((output.detach(), variable.grad, *one.parameters()))
     finally:
         torch.set_num_threads(threads)
-    for parameter, expected in zip(other.parameters(), head.parameters(), strict=True):
-        assert torch.equal(parameter, expected)
+    for ours, expected in zip(*results, strict=True):
+        assert ours is not None
+        assert expected is not None
+        assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_loops_start_as_many_threads_as_torch_has(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = pytest.importorskip("heads.paths_numba", reason="needs the optional extra 'fast'")
+    monkeypatch.setattr(kernels, "WORK_PER_THREAD", 1)
+    started: list[int] = []
+
+    def noted(threads: int) -> AbstractContextManager[None]:
+        started.append(threads)
+        return nullcontext()
+
+    monkeypatch.setattr(import_module("heads.loops"), "_numba_threads", noted)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count)
+        head = heads.build("hierarchical-fused", 24, 100)
+        head(torch.randn(40, 24), torch.randint(100, (40,))).loss.backward()
+    finally:
+        torch.set_num_threads(threads)
+    assert started == ([] if count == 1 else [count, count])  # scores, and the update
 
 
 @pytest.mark.parametrize("tree", ["balanced", balanced(300, 5)], ids=["heap", "table"])

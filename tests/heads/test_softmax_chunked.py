@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import heads
-from heads import softmax_torch
+from heads import softmax_chunked, softmax_torch
 from heads.softmax_chunked import kernels
 
 
@@ -37,6 +37,29 @@ def test_loss_gradients_and_predictions_are_the_softmaxs(
         torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(chunked(features, target), plain(features, target))
     assert torch.equal(chunked.predict(features), plain.predict(features))
+
+
+@pytest.mark.parametrize("elements", [5 * 50, 5 * 64])
+def test_one_slice_is_the_softmax_too(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With loops that take it whole, kept, as with torch's operators that do not need them."""
+    monkeypatch.setattr(softmax_chunked, "WORTH_LOOPS", elements)
+    plain, chunked = (head.float() for head in twins(50))
+    target = torch.randint(50, (5,))
+    gradients = []
+    for head in (plain, chunked):
+        variable = torch.arange(30.0).sin().view(5, 6).requires_grad_()
+        output = head(variable, target).output
+        assert ("ChunkedLogProb" in str(output.grad_fn)) == (
+            head is chunked and elements <= 5 * 50 and kernels(output) is not softmax_torch
+        )
+        weights = torch.arange(5.0)
+        gradients += [  # twice: the first leaves what is kept as it was
+            torch.autograd.grad(output @ weights, [variable, *head.parameters()], retain_graph=True)
+            for _ in range(2)
+        ]
+    for ours in gradients[1:]:
+        for one, expected in zip(ours, gradients[0], strict=True):
+            torch.testing.assert_close(one, expected, rtol=1e-5, atol=1e-6)
 
 
 class LargestTensor(TorchDispatchMode):
