@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from heads.loops import FAST, compiled, prefetch_row, shared, threads_for
-from heads.tree_tables import NO_CHILD
+from heads.tree_tables import ZERO_SCORE
 from heads.walk import Heap, RowSums, Table
 
 if TYPE_CHECKING:
@@ -245,45 +245,46 @@ def _score_table(
     blocks: int,
 ) -> None:
     """The same on any tree: of each child, the log-sum-exp of its pieces; of these, a softmax."""
-    size = len(target)
+    size, width = len(target), jacobian.shape[1]
     _, children, pieces = rows.shape
     for block in numba.prange(blocks):
-        child = np.empty(children, np.float32)
+        child, share = np.empty(children, np.float32), np.empty(children, np.float32)
         used = np.empty(children * pieces, np.int64)
-        scales = np.empty(children * pieces, np.float32)
+        score, scale = np.empty((2, children * pieces), np.float32)
         for i in range(block * size // blocks, (block + 1) * size // blocks):
             total = numba.float32(0)
             for step in range(nodes.shape[1]):
                 node, slot = nodes[target[i], step], slots[target[i], step]
-                slope = slopes[i, step]
-                most = numba.float32(-np.inf)
-                for c in range(children):
-                    child[c] = -np.inf
-                    if rows[node, c, 0] == NO_CHILD:
-                        continue
-                    for m in range(pieces):
-                        row = rows[node, c, m]
-                        if row >= 0:
-                            slope[c, m] = _dot(x, i, w, row) + b[row]
-                            child[c] = _log_sum_exp(child[c], slope[c, m])
-                        elif m == 0:
-                            child[c] = 0  # `ZERO_SCORE`
-                    most = max(most, child[c])
-                mass = 0.0
-                for c in range(children):
-                    mass += math.exp(child[c] - most)
-                log_mass = most + numba.float32(math.log(mass))
-                total += child[slot] - log_mass
                 count = 0
                 for c in range(children):
-                    of_child = (1.0 if c == slot else 0.0) - math.exp(child[c] - log_mass)
                     for m in range(pieces):
-                        row = rows[node, c, m]
-                        if row >= 0:
-                            slope[c, m] = of_child * math.exp(slope[c, m] - child[c])
-                            used[count], scales[count] = row, slope[c, m]
+                        if rows[node, c, m] >= 0:
+                            used[count] = rows[node, c, m]
                             count += 1
-                _add_rows_scaled(jacobian, i, 0, jacobian.shape[1], w, used, scales, 0, count)
+                _dots(x, i, w, used, count, score)
+                most, k = numba.float32(-np.inf), 0
+                for c in range(children):
+                    child[c] = 0 if rows[node, c, 0] == ZERO_SCORE else -np.inf
+                    for m in range(pieces):
+                        if rows[node, c, m] >= 0:
+                            score[k] += b[used[k]]
+                            child[c] = _log_sum_exp(child[c], score[k])
+                            k += 1
+                    most = max(most, child[c])
+                mass = numba.float32(0)
+                for c in range(children):
+                    share[c] = math.exp(child[c] - most)
+                    mass += share[c]
+                total += child[slot] - most - numba.float32(math.log(mass))
+                k = 0
+                for c in range(children):
+                    of_child = (1 if c == slot else 0) - share[c] / mass
+                    for m in range(pieces):
+                        if rows[node, c, m] >= 0:
+                            of_piece = 1.0 if pieces == 1 else math.exp(score[k] - child[c])
+                            slopes[i, step, c, m] = scale[k] = of_child * of_piece
+                            k += 1
+                _add_rows_scaled(jacobian, i, 0, width, w, used, scale, 0, count)
             output[i] = total
 
 
@@ -339,29 +340,28 @@ def _runs_of_table(
     rows: Array,
     starts: Array,
 ) -> int:
-    """The pairs by row, sorted."""
+    """The pairs by row. Rows ascend as their nodes do, so nodes are all that has to be sorted."""
     _, depth, children, pieces = slopes.shape
-    pairs = 0
-    of = np.empty(slopes.size, np.int64)
-    sample, change = np.empty_like(of), np.empty_like(changes)
-    for i in range(len(target)):
-        for step in range(depth):
-            for c in range(children):
-                for m in range(pieces):
-                    row = tables[nodes[target[i], step], c, m]
-                    if row >= 0:
-                        of[pairs], sample[pairs] = row, i
-                        change[pairs] = scale * grad[i] * slopes[i, step, c, m]
-                        pairs += 1
-    order = np.argsort(of[:pairs], kind="mergesort")
-    run, last = 0, -1
-    for pair in range(pairs):
-        k = order[pair]
-        if of[k] != last:
-            rows[run], starts[run] = of[k], pair
-            last, run = of[k], run + 1
-        samples[pair], changes[pair] = sample[k], change[k]
-    starts[run] = pairs
+    passed = nodes[target].ravel()
+    order = np.argsort(passed, kind="mergesort")
+    pair, run, first = 0, 0, 0
+    while first < len(order):
+        node, end = passed[order[first]], first + 1
+        while end < len(order) and passed[order[end]] == node:
+            end += 1
+        for c in range(children):
+            for m in range(pieces):
+                if tables[node, c, m] < 0:
+                    continue
+                rows[run], starts[run] = tables[node, c, m], pair
+                run += 1
+                for k in range(first, end):
+                    i, step = order[k] // depth, order[k] % depth
+                    samples[pair] = i
+                    changes[pair] = scale * grad[i] * slopes[i, step, c, m]
+                    pair += 1
+        first = end
+    starts[run] = pair
     return run
 
 
