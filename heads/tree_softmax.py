@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from heads.search import Descent
 
 ROWS_PER_GATHER = 4
-"""Gathering a row and updating it sparsely costs about as much as this many rows of a product."""
+"""Gathering a row and updating it sparsely costs about as much as this many rows of a product; so
+does walking past it."""
 
 FROM_EXAMPLES = ("learned", "clustered")
 """Trees that are made from features and targets."""
@@ -58,7 +59,8 @@ class TreeSoftmax(TreeHead):
     children at the next one. A node with two children holds one logistic unit, one with more holds
     a score for each child; so a binary tree is the classic hierarchical softmax, and a flat tree
     the full softmax, with O(b log_b n) for a branching of b in between. The gradient is row-sparse
-    unless a path scores so many rows that one matrix product over all is cheaper.
+    unless classes are few (n <= 256), or a path scores so many rows that one matrix product over
+    all is cheaper.
 
     One linear score cannot say that an input belongs to any of many classes: under the full softmax
     a branch's score is the log-sum-exp of its classes' scores. With `pieces` m above 1, a branch's
@@ -88,7 +90,8 @@ class TreeSoftmax(TreeHead):
     Cost, with S the mean number of rows scored on the way to a class and T the distinct rows that a
     batch touches, in multiply-adds: with kernels, which have the rows at hand for the input's
     gradient, forward 2 N S d, backward N (S + 1) d; else, and where all rows are scored, with
-    S = T = R, forward N S d, backward 2 N S d. Step T (d + 1), predict at worst N R d.
+    S = R, forward N S d, backward 2 N S d. Step T (d + 1), with a dense gradient R (d + 1), predict
+    at worst N R d.
     """
 
     always_on_paths: ClassVar[bool] = False
@@ -151,6 +154,8 @@ class TreeSoftmax(TreeHead):
         gathering_pays = ROWS_PER_GATHER * widest < self.rows.out_features
         few = num_classes <= ALL_NODES_UP_TO or not gathering_pays
         self.all_rows = few and not self.always_on_paths
+        scored = self.scored.double().mean()
+        self.walking_pays = bool(ROWS_PER_GATHER * scored < self.rows.out_features)
 
     @property
     def tree(self) -> Tree:
@@ -191,9 +196,9 @@ class TreeSoftmax(TreeHead):
         self.check_target(features, target)
         weight, bias = self.rows.weight, self.rows.bias
         rate = self.own_step(weight, bias)
-        if rate is not None or not (self.all_rows or in_func()):
+        if rate is not None or not (self.scores_all or in_func()):
             paths = Table(target, self.path_nodes, self.path_slots, self.child_rows)
-            return HeadOutput(*path_loss(features, weight, bias, paths, True, rate))
+            return HeadOutput(*path_loss(features, weight, bias, paths, self.row_sparse, rate))
         rows = self.child_rows[self.path_nodes[target]]
         scores = self.rows(features).gather(1, rows.clamp(min=0).flatten(1)).view(rows.shape)
         _, decisions = softmax_over_children(scores, rows)
@@ -264,6 +269,16 @@ class TreeSoftmax(TreeHead):
         roots = torch.full((len(input),), root, device=input.device)
         return expand, lambda nodes: nodes < self.num_classes, lambda nodes: nodes, roots
 
+    @property
+    def scores_all(self) -> bool:
+        """Whether all rows are scored in training; few need not be where loops walk the paths.
+
+        Those of the CPU: kernels of CUDA would sum a dense gradient by atomics, in any order.
+        """
+        weight = self.rows.weight
+        loops = self.walking_pays and weight.is_cpu and not gathers(weight)
+        return self.all_rows and not loops
+
     def forward_cost(self, batch_size: int) -> Cost:
         """The children of a path's nodes, by kernels the input's gradient as well; or of all."""
         d, (products, touched) = self.in_features, self._rows(batch_size)
@@ -275,24 +290,25 @@ class TreeSoftmax(TreeHead):
         return Cost(times * products * d, elements * self.itemsize + batch_size * INT64_BYTES)
 
     def backward_cost(self, batch_size: int) -> Cost:
-        """A gradient of the rows touched; and the input's, unless it is there."""
+        """A gradient of the rows touched, or of all; and the input's, unless it is there."""
         d, (scores, touched) = self.in_features, self._rows(batch_size)
+        written = self._with_gradient(touched)
         if self._in_kernels:
             products, read = scores + batch_size, batch_size * d
         else:
             products, read = 2 * scores, touched * d
-        elements = read + batch_size * d + scores + touched * (d + 1) + batch_size * d
-        indices = 0 if self.all_rows else 2 * touched
+        elements = read + batch_size * d + scores + written * (d + 1) + batch_size * d
+        indices = 0 if self.all_rows else 2 * written
         return Cost(
             products * d,
             elements * self.itemsize + (batch_size + indices) * INT64_BYTES,
         )
 
     def step_cost(self, batch_size: int) -> Cost:
-        """The rows touched are read with their gradient, and written."""
-        _, touched = self._rows(batch_size)
-        parameters = touched * (self.in_features + 1)
-        indices = 0 if self.all_rows else 2 * touched
+        """The rows that have a gradient are read with it, and written."""
+        rows = self._with_gradient(self._rows(batch_size)[1])
+        parameters = rows * (self.in_features + 1)
+        indices = 0 if self.all_rows else 2 * rows
         return Cost(parameters, 3 * parameters * self.itemsize + indices * INT64_BYTES)
 
     def predict_cost(self, batch_size: int) -> Cost:
@@ -304,7 +320,11 @@ class TreeSoftmax(TreeHead):
     @property
     def _in_kernels(self) -> bool:
         """Whether kernels walk the paths, and not torch's gathers or a product over all rows."""
-        return not (self.all_rows or gathers(self.rows.weight))
+        return not (self.scores_all or gathers(self.rows.weight))
+
+    def _with_gradient(self, touched: int) -> int:
+        """How many rows have a gradient, if a batch touches so many."""
+        return self.rows.out_features if self.all_rows else touched
 
     def _rows(self, batch_size: int) -> tuple[int, int]:
         """Products of a batch, and the distinct rows that it touches.
@@ -312,7 +332,7 @@ class TreeSoftmax(TreeHead):
         Both are expected under `shares`; else of uniform targets, and the most that can be.
         """
         total = self.rows.out_features
-        if self.all_rows:
+        if self.scores_all:
             return batch_size * total, total
         scored = self.scored.cpu().double()
         if self.shares is None:

@@ -86,6 +86,20 @@ def test_a_trees_multiply_adds_are_those_of_its_kernels(
     assert products[1] == products[0] + BATCH * FEATURES
 
 
+def test_few_rows_cost_what_walking_them_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where loops walk the paths, only the gradient and the step are of all rows."""
+    head = heads.build("two-level", FEATURES, 100)
+    assert isinstance(head, TreeSoftmax)
+    rows, scored = head.rows.out_features, float(head.scored.double().mean())
+    monkeypatch.setattr(paths, "optional", lambda module: None)
+    product = head.cost("forward", BATCH)
+    assert product.multiply_adds == BATCH * rows * FEATURES
+    monkeypatch.setattr(paths, "optional", lambda module: object())
+    assert head.cost("forward", BATCH).multiply_adds == round(2 * BATCH * scored * FEATURES)
+    assert head.cost("step", BATCH).multiply_adds == rows * (FEATURES + 1)
+    assert head.cost("backward", BATCH).bytes > 4 * rows * (FEATURES + 1)
+
+
 @pytest.mark.parametrize("draws", [1, 3])
 def test_noise_in_slices_costs_what_the_chunked_softmax_does(
     draws: int, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 import heads
 from heads.hierarchical import Hierarchical
+from heads.paths import gathers
 from heads.tree_softmax import TreeSoftmax
 from heads.trees import (
     CIFAR100_SUPERCLASSES,
@@ -97,6 +99,33 @@ def test_any_trees_forward_and_gradients_are_those_of_log_prob(tree: Tree, all_r
     reference = torch.autograd.grad(-expected.mean(), variables)
     for gradient, other in zip(ours, reference, strict=True):
         torch.testing.assert_close(gradient.to_dense(), other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("tree", "pieces", "walks"),
+    [
+        (huffman(range(1, 101)), 1, True),
+        (balanced(100, 3), 1, True),
+        (balanced(100, 2), 4, True),
+        (balanced(20, 5), 1, False),  # a path scores 9 of 24 rows
+    ],
+)
+def test_few_rows_have_dense_gradients_by_any_way(tree: Tree, pieces: int, walks: bool) -> None:
+    """One product over all rows, which is double's way, or loops along the paths."""
+    torch.manual_seed(0)
+    head = TreeSoftmax(6, tree.num_classes, tree, pieces)
+    exact = copy.deepcopy(head).double()
+    assert exact.scores_all
+    assert head.scores_all != (walks and not gathers(head.rows.weight))
+    features, target = torch.randn(40, 6), torch.randint(tree.num_classes, (40,))
+    results = []
+    for one in (head, exact):
+        variable = features.clone().to(one.dtype).requires_grad_()
+        output, loss = one(variable, target)
+        found = [output, *torch.autograd.grad(loss, [variable, *one.parameters()])]
+        results.append([tensor.detach().double() for tensor in found])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
 
 
 @settings(max_examples=200, deadline=None)
