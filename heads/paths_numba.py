@@ -264,12 +264,15 @@ def _score_table(
                 _dots(x, i, w, used, count, score)
                 most, k = numba.float32(-np.inf), 0
                 for c in range(children):
-                    child[c] = 0 if rows[node, c, 0] == ZERO_SCORE else -np.inf
+                    first = k
                     for m in range(pieces):
                         if rows[node, c, m] >= 0:
                             score[k] += b[used[k]]
-                            child[c] = _log_sum_exp(child[c], score[k])
                             k += 1
+                    if k > first:
+                        child[c] = _log_sum_exp(score, first, k)
+                    else:
+                        child[c] = 0 if rows[node, c, 0] == ZERO_SCORE else -np.inf
                     most = max(most, child[c])
                 mass = numba.float32(0)
                 for c in range(children):
@@ -289,10 +292,17 @@ def _score_table(
 
 
 @compiled()
-def _log_sum_exp(a: float, b: float) -> float:
-    """Of two numbers, the first of which may be minus infinity."""
-    high, low = max(a, b), min(a, b)
-    return high if low == -np.inf or high == np.inf else high + math.log1p(math.exp(low - high))
+def _log_sum_exp(x: Array, begin: int, end: int) -> float:
+    """Of some numbers, one at least."""
+    high: float = x[begin]
+    for k in range(begin + 1, end):
+        high = max(high, x[k])
+    if end - begin == 1 or abs(high) == np.inf:
+        return high
+    total: float = numba.float32(0)
+    for k in range(begin, end):
+        total += math.exp(x[k] - high)
+    return high + math.log(total)
 
 
 @compiled()
