@@ -274,7 +274,7 @@ def _score_table(
                     else:
                         child[c] = 0 if rows[node, c, 0] == ZERO_SCORE else -np.inf
                     most = max(most, child[c])
-                mass = numba.float32(0)
+                mass = 0.0
                 for c in range(children):
                     share[c] = math.exp(child[c] - most)
                     mass += share[c]
