@@ -3,7 +3,8 @@
 What is started is a process of its own: arguments, folder, environment, signals and exit status
 are as ever, and this project's own modules are imported by it. Only what an interpreter reads
 before its first line (locale, `PYTHONUTF8`) is the server's. A Python that it starts in turn, and
-whose streams are its own, is forked likewise; those of a pool are, from one that is begun for it.
+whose streams are its own, is forked likewise; those of a pool are, from one that is forked for it
+before anything else happens.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import pairwise
+from multiprocessing import forkserver, util
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, NoReturn
 
-TRAINING = ("torch", "torch.utils.tensorboard", "numba", "torchvision")
+TRAINING = ("torch", "torch.utils.tensorboard", "numba", "torchvision", "sklearn.metrics")
 """What a process imports of others that trains."""
 
 BENCH = (
@@ -120,6 +123,9 @@ def serve() -> None:
     for name in sys.argv[1:]:
         with suppress(Exception):
             importlib.import_module(name)
+    if "numba" in sys.modules:
+        with suppress(Exception):
+            sys.modules["numba"].njit(lambda: None)()  # its compiler is loaded by the first use
     gc.freeze()  # what is never looked at again is never copied
     for line in sys.stdin:
         child = fork()
@@ -156,15 +162,14 @@ def leave(last: Callable[..., object], *arguments: Any) -> NoReturn:
         print(status, file=sys.stderr)
     threading._shutdown()
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
     os._exit(status if isinstance(status, int) else bool(status))
 
 
 def become(arguments: list[str], folder: str, environment: dict[str, str], streams: str) -> None:
     """Go on as `python *arguments`."""
-    # A shell's background jobs ignore Ctrl-C, and would pass that on.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, path in enumerate((os.devnull, *(Path(streams, name) for name in STREAMS))):
         opened = os.open(path, os.O_RDWR | os.O_CREAT)
         os.dup2(opened, number)
@@ -175,9 +180,34 @@ def become(arguments: list[str], folder: str, environment: dict[str, str], strea
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [folder, *filter(None, paths)]
     subprocess.run = partial(run, subprocess.run)
-    multiprocessing.set_forkserver_preload(list(TRAINING))
     multiprocessing.get_context = partial(forking, multiprocessing.get_context)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begin_pools()
+    # A shell's background jobs ignore Ctrl-C, and would pass that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     execute(*arguments)
+
+
+def begin_pools() -> None:
+    """Fork what pools fork their processes from, as nothing has been begun yet that forbids it.
+
+    Their processes ignore Ctrl-C, as all of the bench do, if it is ignored now.
+    """
+    cold = util.spawnv_passfds
+    util.spawnv_passfds = spawn
+    forkserver.ensure_running()
+    util.spawnv_passfds = cold
+
+
+def spawn(path: bytes, command: Sequence[str], kept: Iterable[int]) -> int:
+    """`multiprocessing.util.spawnv_passfds`, which forks: of open files, a child has but `kept`."""
+    child = fork()
+    if not child:
+        atexit._clear()
+        for low, high in pairwise([2, *sorted(kept), os.sysconf("SC_OPEN_MAX")]):
+            os.closerange(low + 1, high)
+        leave(execute, *command[-2:])
+    return child
 
 
 def forking(get_context: Callable[..., Any], method: str | None = None) -> Any:
