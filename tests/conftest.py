@@ -1,9 +1,11 @@
-"""What holds for all tests."""
+"""What holds for all tests.
+
+Whoever hands them out to others runs none, and need not import torch: it is imported where needed.
+"""
 
 import os
 
 import pytest
-import torch
 from hypothesis import settings
 
 from tests.warm import BENCH, Warm
@@ -19,7 +21,11 @@ for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
 
 def pytest_configure(config):
     """Asked for what needs a GPU alone, there has to be one."""
-    if config.option.markexpr == "cuda" and not torch.cuda.is_available():
+    if config.option.markexpr != "cuda":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
         raise pytest.UsageError(
             f"these tests need a GPU, and torch {torch.__version__} sees none: "
             "they pass or fail on a machine with one alone"
@@ -36,10 +42,13 @@ def pytest_ignore_collect(collection_path, config):
 
 def pytest_collection_modifyitems(items):
     """What needs a GPU is skipped where there is none."""
+    if not (marked := [item for item in items if item.get_closest_marker("cuda")]):
+        return
+    import torch
+
     if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("cuda"):
-                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
 def pytest_sessionfinish(session, exitstatus):
