@@ -45,12 +45,13 @@ def test_the_study_times_pipelines_in_turns_and_takes_steps_apart(headbench):
     status, output, errors = headbench.run(
         *("--sweep", "study", "--heads", "softmax", "--model-classes", "4", "--passes", "2"),
         *("--train-images", "300", "--threads", "2", "-k", "test_pipeline or test_split"),
+        *("-p", "tests.bench.few_steps"),
     )
     assert status == 0, output + errors
     steps = [line for line in headbench.journal() if line["kind"] == "time"]
     assert {line["cell"]["scope"] for line in steps} == {"pipeline"}
     assert [line["cell"]["pipeline"] for line in steps] == [*PIPELINES] * 2
-    assert [line["iterations"] for line in steps] == [30, 30, 60, 60] * 2  # two processes
+    assert [line["iterations"] for line in steps] == [3, 3, 6, 6] * 2  # two processes
     splits = [line for line in headbench.journal() if line["kind"] == "split"]
     assert [line["cell"]["classes"] for line in splits] == [4, 4]
     for line in splits:
@@ -125,7 +126,7 @@ ONE = (
 
 
 def test_class_folders_may_be_called_anything_in_a_terminal_that_knows_ascii(
-    headbench, tiny, tmp_path, monkeypatch
+    headbench, tmp_path, monkeypatch
 ):
     """All of a run, in an interpreter that has imported nothing but what the run imports."""
     for name in (b"caf\xff", b"red\x1b[31m"):
@@ -138,7 +139,7 @@ def test_class_folders_may_be_called_anything_in_a_terminal_that_knows_ascii(
     monkeypatch.setenv("PYTHONUTF8", "0")
     monkeypatch.delenv("PYTHONIOENCODING", raising=False)  # tox sets it
     status, output, errors = headbench.run_cold(
-        *tiny, "--passes", "1", "--epochs", "1", "--data", str(tmp_path / "data")
+        *ONE, "--heads", "softmax,hierarchical", "--epochs", "1", "--data", str(tmp_path / "data")
     )
     assert status == 0, output + errors
     assert headbench.facts()["finished"]
