@@ -1,20 +1,18 @@
 """Compiled loops on the CPU: numba's decorator as this package uses it, and its threads.
 
 The optional extra `fast` (numba) compiles them. Importing this module fails wherever numba cannot
-compile.
+compile. What it keeps on the disk it compiles again when the file of a loop changes, not this one.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import wraps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
 import torch
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +65,7 @@ def threads_for(work: int, per_thread: int) -> int:
 
 @contextmanager
 def _numba_threads(threads: int) -> Iterator[None]:
-    """So many threads for a kernel, or all; the caller's own kernels may want more."""
+    """So many threads for a kernel, or all that there are; the caller's own may want more."""
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     try:
@@ -77,9 +75,10 @@ def _numba_threads(threads: int) -> Iterator[None]:
 
 
 def shared(**options: Any) -> Callable[[Loops], Loops]:
-    """As `compiled`, for loops over blocks, on as many threads: the last argument says how many.
+    """Like `compiled`, for loops over blocks; the last argument is how many, and so are threads.
 
-    In two versions, as one that can start threads takes longer to start, without any as well.
+    Compiled twice: what may start threads is slow to call, even with one. Both give the same bits
+    if sums that may be reordered (`FAST`) are functions of their own.
     """
 
     def decorate(loops: Loops) -> Loops:
@@ -87,6 +86,7 @@ def shared(**options: Any) -> Callable[[Loops], Loops]:
         copy.__qualname__ += "_shared"  # compiled code is kept by this name
         alone, together = compiled(**options)(loops), compiled(parallel=True, **options)(copy)
 
+        @wraps(loops)
         def call(*inputs: Any) -> None:
             if inputs[-1] == 1:
                 alone(*inputs)
@@ -97,34 +97,3 @@ def shared(**options: Any) -> Callable[[Loops], Loops]:
         return cast("Loops", call)
 
     return decorate
-
-
-def _prefetching(context: Any, array: Any, row: Any, column: Any) -> Any:
-    """Ask for the cache line of a number, without waiting for it."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kind = signature.args[0]
-        struct = context.make_array(kind)(context, builder, values[0])
-        place = cgutils.get_item_pointer(context, builder, kind, struct, values[1:])
-        number = ir.IntType(32)
-        place = builder.bitcast(place, ir.IntType(8).as_pointer())
-        function = builder.module.declare_intrinsic(
-            "llvm.prefetch",
-            [place.type],
-            ir.FunctionType(ir.VoidType(), [place.type, number, number, number]),
-        )
-        # To read, to be kept in every cache, of data.
-        builder.call(function, [place, number(0), number(3), number(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.intp), generate
-
-
-_prefetch: Callable[[Any, int, int], None] = intrinsic(_prefetching)
-
-
-@compiled(forceinline=True)
-def prefetch_row(matrix: Any, row: int) -> None:
-    """Ask for a row of float32 before it is wanted, so that several come at the same time."""
-    for column in range(0, matrix.shape[1], 16):
-        _prefetch(matrix, row, column)

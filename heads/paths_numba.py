@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 import torch
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from torch import Tensor
 
-from heads.loops import FAST, compiled, prefetch_row, shared, threads_for
+from heads.loops import FAST, compiled, shared, threads_for
 from heads.tree_tables import ZERO_SCORE
 from heads.walk import Heap, RowSums, Table
 
@@ -30,6 +33,12 @@ WORK_PER_THREAD = 2**17
 CACHED = 2**18
 """Numbers of a weight that the cache next to a core has room for: rows of a larger one are asked
 for before they are wanted."""
+
+SAMPLES_AHEAD, RUNS_AHEAD = 2, 4
+"""How long before: about what a row takes to come from memory."""
+
+CACHE_LINE = 16
+"""Numbers that come at once."""
 
 
 def walk(
@@ -106,6 +115,40 @@ class NumbaWalk:
         _add_runs(self._input, *pairs, weight.numpy(), bias.numpy(), fresh, self._threads)
 
 
+def _prefetching(context: Any, array: Any, row: Any, column: Any) -> Any:
+    """Ask for the cache line of a number, without waiting for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = signature.args[0]
+        struct = context.make_array(kind)(context, builder, values[0])
+        place = cgutils.get_item_pointer(context, builder, kind, struct, values[1:])
+        number = ir.IntType(32)
+        place = builder.bitcast(place, ir.IntType(8).as_pointer())
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            [place.type],
+            ir.FunctionType(ir.VoidType(), [place.type, number, number, number]),
+        )
+        # To read, to be kept in every cache, of data.
+        builder.call(function, [place, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), generate
+
+
+_prefetch: Callable[[Any, int, int], None] = intrinsic(_prefetching)
+
+
+@compiled(forceinline=True)
+def _prefetch_row(matrix: Array, row: int) -> None:
+    """Ask for a row, but for what it may have in one further cache line."""
+    for column in range(0, matrix.shape[1], CACHE_LINE):
+        _prefetch(matrix, row, column)
+
+
+_prefetch_row(np.zeros((1, 1), np.float32), 0)  # a numba that cannot is to be found out now
+
+
 # Rows are named by matrix and index: a view of one, whose owner is counted atomically, would cost
 # more than what is done with it.
 
@@ -120,7 +163,10 @@ def _dot(x: Array, i: int, w: Array, row: int) -> float:
 
 @compiled(fastmath=FAST, forceinline=True)
 def _dots(x: Array, i: int, w: Array, rows: Array, count: int, results: Array) -> None:
-    """Of a row with the first `count` of `rows`. Four at a time, as each alone would read `x`."""
+    """Dot products of row i of `x` with the first `count` of `rows` of `w`.
+
+    Four at a time, as each alone would read `x`.
+    """
     fours = count // 4 * 4
     for n in range(0, fours, 4):
         a, b, c, d = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
@@ -148,10 +194,11 @@ def _add_rows_scaled(
     begin: int,
     end: int,
 ) -> None:
-    """Add to some columns of a row of `y` the rows `of` a matrix, each times its scale.
+    """Add to columns `low` to `high` of a row of `y` the rows `of` a matrix, each times its scale.
 
-    Four at a time, as each addition alone would read and write `y`. Unsigned, a column is not
-    counted from the end if it is negative, which keeps loops from becoming vectors.
+    Which rows and scales, `begin` to `end` of their arrays say. Four at a time, as each addition
+    alone would read and write `y`. Columns are unsigned: numba asks of every other index whether
+    it is negative, and a loop that asks is not vectorised.
     """
     first, last = np.uint64(low), np.uint64(high)
     fours = begin + (end - begin) // 4 * 4
@@ -207,11 +254,11 @@ def _score_heap(
         for s in range(block * size // blocks, end):
             i, place = order[s], places[s]
             steps = depth if place >> 1 <= len(w) else depth - 1
-            if far and s + 2 < end:
+            if far and s + SAMPLES_AHEAD < end:
                 for step in range(depth):
-                    ahead = (places[s + 2] >> (depth - step)) - 1
+                    ahead = (places[s + SAMPLES_AHEAD] >> (depth - step)) - 1
                     if ahead < len(w) and ahead != (place >> (depth - step)) - 1:
-                        prefetch_row(w, ahead)
+                        _prefetch_row(w, ahead)
             for step in range(steps):
                 row[step] = (place >> (depth - step)) - 1
             # All products before the first logarithm, so that the rows' cache misses overlap.
@@ -404,9 +451,9 @@ def _add_runs(
     for block in numba.prange(blocks):
         for run in range(len(starts) - 1):
             begin, end = starts[run], starts[run + 1]
-            shared = (end - begin) * blocks > pairs
+            split = (end - begin) * blocks > pairs
             low, high = 0, width
-            if shared:
+            if split:
                 # So long a run cannot be one block's: here each owns columns.
                 low, high = block * width // blocks, (block + 1) * width // blocks
             elif begin * blocks // pairs != block:
@@ -414,10 +461,10 @@ def _add_runs(
             row = run if fresh else targets[run]
             if fresh:
                 w[row, low:high] = 0
-            elif far and run + 4 < len(targets):
-                prefetch_row(w, targets[run + 4])
+            elif far and run + RUNS_AHEAD < len(targets):
+                _prefetch_row(w, targets[run + RUNS_AHEAD])
             _add_rows_scaled(w, row, low, high, x, samples, changes, begin, end)
-            if block == 0 or not shared:
+            if block == 0 or not split:
                 total = numba.float32(0 if fresh else b[row])
                 for pair in range(begin, end):
                     total += changes[pair]

@@ -30,11 +30,12 @@ ACCELERATOR_CHUNKS = 8
 logits."""
 
 WORTH_LOOPS = 2**18
-"""Logits from which on compiled loops, which Python starts, take less than torch's operators."""
+"""From so many logits on the CPU's loops are faster than torch's operators, though Python calls
+them."""
 
 
 class SoftmaxChunked(Softmax):
-    """Full softmax whose loss never holds the N x n logits.
+    """Full softmax whose loss holds no more than a slice of the N x n logits.
 
     The forward walks over slices of the classes, keeps each slice's log-sum-exp and forgets its
     logits; the backward computes them again, slice by slice, and writes each slice of the weight's
@@ -208,6 +209,7 @@ class _ChunkedLogProb(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, bias, target, log_sum, *kept = ctx.saved_tensors
         slopes_of, noise = kernels(weight).slopes, ctx.noise
+        of_input, of_weight, *_ = ctx.needs_input_grad
         if ctx.keep and noise is not None:  # that is on what was kept
             grad_output, noise = grad_output / noise.tau, None
         grad_input = at_least_float32(torch.zeros_like(features))
@@ -221,13 +223,21 @@ class _ChunkedLogProb(torch.autograd.Function):
                 slopes = slopes_of(
                     logits, log_sum, target, grad_output, part.start, grad_bias[part], noise
                 ).to(weight.dtype)
-                if ctx.autocast or weight.dtype != grad_input.dtype:
-                    grad_weight[part] = slopes.t() @ features
-                    grad_input += slopes @ weight[part]
-                else:
+                plain = not ctx.autocast and weight.dtype == grad_input.dtype
+                if of_weight and plain:
                     torch.mm(slopes.t(), features, out=grad_weight[part])
+                elif of_weight:
+                    grad_weight[part] = slopes.t() @ features
+                if of_input and plain:
                     grad_input.addmm_(slopes, weight[part])
-        return grad_input.to(features.dtype), grad_weight, grad_bias, *[None] * 4
+                elif of_input:
+                    grad_input += slopes @ weight[part]
+        return (
+            grad_input.to(features.dtype) if of_input else None,
+            grad_weight if of_weight else None,
+            grad_bias,
+            *[None] * 4,
+        )
 
 
 def class_slices(input: Tensor, weight: Tensor, whole: bool) -> Iterator[slice]:

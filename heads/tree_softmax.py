@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ROWS_PER_GATHER = 4
 """Gathering a row and updating it sparsely costs about as much as this many rows of a product; so
-does walking past it."""
+does scoring it on a path in compiled loops."""
 
 FROM_EXAMPLES = ("learned", "clustered")
 """Trees that are made from features and targets."""
@@ -94,6 +94,7 @@ class TreeSoftmax(TreeHead):
     at worst N R d.
     """
 
+    walking_pays: bool = False
     always_on_paths: ClassVar[bool] = False
     """Whether rows are gathered even where one product over all would be cheaper."""
 
@@ -155,7 +156,9 @@ class TreeSoftmax(TreeHead):
         few = num_classes <= ALL_NODES_UP_TO or not gathering_pays
         self.all_rows = few and not self.always_on_paths
         scored = self.scored.double().mean()
-        self.walking_pays = bool(ROWS_PER_GATHER * scored < self.rows.out_features)
+        # Loops pass over what fills the tables as well.
+        real = widest < self.rows.out_features
+        self.walking_pays = real and bool(ROWS_PER_GATHER * scored < self.rows.out_features)
 
     @property
     def tree(self) -> Tree:
@@ -164,7 +167,7 @@ class TreeSoftmax(TreeHead):
 
     @property
     def row_sparse(self) -> bool:
-        """Where paths are gathered, and not all rows scored."""
+        """Whether the gradient holds the rows on the paths alone."""
         return not self.all_rows
 
     def get_extra_state(self) -> Tensor:
@@ -273,7 +276,7 @@ class TreeSoftmax(TreeHead):
     def scores_all(self) -> bool:
         """Whether all rows are scored in training; few need not be where loops walk the paths.
 
-        Those of the CPU: kernels of CUDA would sum a dense gradient by atomics, in any order.
+        Those of the CPU: CUDA's kernels for tables sum a dense gradient by atomics, in any order.
         """
         weight = self.rows.weight
         loops = self.walking_pays and weight.is_cpu and not gathers(weight)

@@ -53,17 +53,22 @@ class Headbench:
         output, errors = process.communicate()
         return process.returncode, output, errors
 
-    def run_cold(self, *arguments):
-        """The same, in an interpreter that has imported nothing."""
-        done = subprocess.run(
+    def start_cold(self, *arguments):
+        """A process of an interpreter that has imported nothing, as are those that it starts."""
+        return subprocess.Popen(
             [sys.executable, *command(arguments)],
             cwd=self.folder,
             env=environment(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        return done.returncode, done.stdout, done.stderr
+
+    def run_cold(self, *arguments):
+        """As `run`, likewise."""
+        process = self.start_cold(*arguments)
+        output, errors = process.communicate()
+        return process.returncode, output, errors
 
     @property
     def path(self):

@@ -30,7 +30,7 @@ def test_who_asks_a_run_to_end_gets_a_report_and_the_line_that_resumes(headbench
 
 def test_ctrl_c_ends_trainings_at_once_and_resuming_completes_them(headbench, tiny):
     asked = (*tiny, "--epochs", "6", "--jobs", "2")
-    process = headbench.start(*asked, "-k", "test_training")
+    process = headbench.start_cold(*asked, "-k", "test_training")  # whose pool's are its own
     while not list(headbench.folder.glob("results/*/training/*.checkpoint")):
         assert process.poll() is None
         time.sleep(0.05)

@@ -90,14 +90,18 @@ def test_few_rows_cost_what_walking_them_does(monkeypatch: pytest.MonkeyPatch) -
     """Where loops walk the paths, only the gradient and the step are of all rows."""
     head = heads.build("two-level", FEATURES, 100)
     assert isinstance(head, TreeSoftmax)
-    rows, scored = head.rows.out_features, float(head.scored.double().mean())
+    rows, batch = head.rows.out_features, 2
+    scored = round(batch * float(head.scored.double().mean()))
+    assert scored < rows // 2
     monkeypatch.setattr(paths, "optional", lambda module: None)
-    product = head.cost("forward", BATCH)
-    assert product.multiply_adds == BATCH * rows * FEATURES
+    assert head.cost("forward", batch).multiply_adds == batch * rows * FEATURES
     monkeypatch.setattr(paths, "optional", lambda module: object())
-    assert head.cost("forward", BATCH).multiply_adds == round(2 * BATCH * scored * FEATURES)
-    assert head.cost("step", BATCH).multiply_adds == rows * (FEATURES + 1)
-    assert head.cost("backward", BATCH).bytes > 4 * rows * (FEATURES + 1)
+    assert head.cost("forward", batch).multiply_adds == 2 * scored * FEATURES
+    assert head.cost("backward", batch).multiply_adds == (scored + batch) * FEATURES
+    assert head.cost("step", batch).multiply_adds == rows * (FEATURES + 1)
+    # The jacobian and the input are read, slopes too; all rows' gradient and the input's written.
+    elements = 3 * batch * FEATURES + scored + rows * (FEATURES + 1)
+    assert head.cost("backward", batch).bytes == 4 * elements + 8 * batch
 
 
 @pytest.mark.parametrize("draws", [1, 3])

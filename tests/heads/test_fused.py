@@ -7,6 +7,7 @@ import gc
 import weakref
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from heads.trees import Tree, balanced, huffman
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("num_classes", [2, 3, 100, 300, 5000])
+@pytest.mark.parametrize("num_classes", [2, 3, 100, 300, 5000, 12000])
 def test_a_fused_backward_is_an_sgd_step(num_classes: int, ordered: bool) -> None:
     torch.manual_seed(0)
     order = torch.randperm(num_classes) if ordered else None
@@ -44,15 +45,28 @@ def test_a_fused_backward_is_an_sgd_step(num_classes: int, ordered: bool) -> Non
         torch.testing.assert_close(parameter.double(), other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 100, 5000])
+@pytest.mark.parametrize(
+    ("name", "num_classes", "options"),
+    [
+        *(("hierarchical-fused", size, {"learning_rate": 0.5}) for size in (2, 3, 100, 5000, 9000)),
+        ("hierarchical", 5000, {}),
+        ("hierarchical", 300, {"tree": balanced(300, 5)}),
+        ("hierarchical", 100, {"tree": huffman(range(1, 101)), "pieces": 3}),
+        ("two-level", 1000, {}),
+    ],
+)
 @pytest.mark.parametrize("batch_size", [1, 2, 40, 1000])
 def test_the_result_does_not_depend_on_the_number_of_threads(
-    num_classes: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    num_classes: int,
+    options: dict[str, Any],
+    batch_size: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kernels = pytest.importorskip("heads.paths_numba", reason="needs the optional extra 'fast'")
     monkeypatch.setattr(kernels, "WORK_PER_THREAD", 1)
     torch.manual_seed(0)
-    head = heads.build("hierarchical-fused", 31, num_classes, learning_rate=0.5)
+    head = heads.build(name, 31, num_classes, **options)
     other = copy.deepcopy(head)
     features, target = torch.randn(batch_size, 31), torch.randint(num_classes, (batch_size,))
     threads, results = torch.get_num_threads(), []
@@ -62,7 +76,8 @@ def test_the_result_does_not_depend_on_the_number_of_threads(
             variable = features.clone().requires_grad_()
             output, loss = one(variable, target)
             loss.backward()
-            results.append((output.detach(), variable.grad, *one.parameters()))
+            gradients = [p.grad.to_dense() for p in one.parameters() if p.grad is not None]
+            results.append((output.detach(), variable.grad, *one.parameters(), *gradients))
     finally:
         torch.set_num_threads(threads)
     for ours, expected in zip(*results, strict=True):
@@ -76,6 +91,8 @@ def test_loops_start_as_many_threads_as_torch_has(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernels = pytest.importorskip("heads.paths_numba", reason="needs the optional extra 'fast'")
+    if count > pytest.importorskip("numba").config.NUMBA_NUM_THREADS:
+        pytest.skip("needs as many processors")
     monkeypatch.setattr(kernels, "WORK_PER_THREAD", 1)
     started: list[int] = []
 
@@ -95,18 +112,23 @@ def test_loops_start_as_many_threads_as_torch_has(
 
 
 @pytest.mark.parametrize("tree", ["balanced", balanced(300, 5)], ids=["heap", "table"])
-def test_numbas_number_of_threads_is_left_alone(tree: str | Tree) -> None:
-    pytest.importorskip("heads.paths_numba", reason="needs the optional extra 'fast'")
+def test_numbas_number_of_threads_is_left_alone(
+    tree: str | Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = pytest.importorskip("heads.paths_numba", reason="needs the optional extra 'fast'")
     numba = pytest.importorskip("numba")
+    monkeypatch.setattr(kernels, "WORK_PER_THREAD", 1)
     head = heads.build("hierarchical-fused", 8, 300, tree=tree)
-    most = numba.get_num_threads()
+    most, threads_of_torch = numba.get_num_threads(), torch.get_num_threads()
     try:
+        torch.set_num_threads(2)
         for threads in {1, numba.config.NUMBA_NUM_THREADS}:
             numba.set_num_threads(threads)
             head(torch.randn(4, 8), torch.arange(4)).loss.backward()
             assert numba.get_num_threads() == threads
     finally:
         numba.set_num_threads(most)
+        torch.set_num_threads(threads_of_torch)
 
 
 def test_nothing_moves_in_evaluation_or_without_gradients_or_when_frozen() -> None:

@@ -39,27 +39,48 @@ def test_loss_gradients_and_predictions_are_the_softmaxs(
     assert torch.equal(chunked.predict(features), plain.predict(features))
 
 
+@pytest.mark.parametrize("frozen", ["", "input", "weight"])
 @pytest.mark.parametrize("elements", [5 * 50, 5 * 64])
-def test_one_slice_is_the_softmax_too(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With loops that take it whole, kept, as with torch's operators that do not need them."""
+def test_one_slice_is_the_softmax_too(
+    elements: int, frozen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the loops, which keep its logits, or below `WORTH_LOOPS` by torch's operators."""
     monkeypatch.setattr(softmax_chunked, "WORTH_LOOPS", elements)
+    plain, chunked = (head.float() for head in twins(50))
+    target, weights = torch.randint(50, (5,)), torch.arange(5.0)
+    gradients = []
+    for head in (plain, chunked):
+        tensors = {"input": torch.arange(30.0).sin().view(5, 6), **dict(head.named_parameters())}
+        for name, tensor in tensors.items():
+            tensor.requires_grad_(not _is(name, frozen))
+        variables = [tensor for tensor in tensors.values() if tensor.requires_grad]
+        output = head(tensors["input"], target).output
+        by_loops = head is chunked and elements <= 5 * 50 and kernels(output) is not softmax_torch
+        assert ("ChunkedLogProb" in str(output.grad_fn)) == by_loops
+        gradients += [  # twice: the first leaves what is kept as it was
+            torch.autograd.grad(output @ weights, variables, retain_graph=True) for _ in range(2)
+        ]
+    for ours in gradients[1:]:
+        for one, expected in zip(ours, gradients[0], strict=True):
+            torch.testing.assert_close(one, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_slice_under_autocast_is_the_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(softmax_chunked, "WORTH_LOOPS", 0)
     plain, chunked = (head.float() for head in twins(50))
     target = torch.randint(50, (5,))
     gradients = []
     for head in (plain, chunked):
         variable = torch.arange(30.0).sin().view(5, 6).requires_grad_()
-        output = head(variable, target).output
-        assert ("ChunkedLogProb" in str(output.grad_fn)) == (
-            head is chunked and elements <= 5 * 50 and kernels(output) is not softmax_torch
-        )
-        weights = torch.arange(5.0)
-        gradients += [  # twice: the first leaves what is kept as it was
-            torch.autograd.grad(output @ weights, [variable, *head.parameters()], retain_graph=True)
-            for _ in range(2)
-        ]
-    for ours in gradients[1:]:
-        for one, expected in zip(ours, gradients[0], strict=True):
-            torch.testing.assert_close(one, expected, rtol=1e-5, atol=1e-6)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = head(variable, target).loss
+        gradients.append(torch.autograd.grad(loss, [variable, *head.parameters()]))
+    for one, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, expected, rtol=2e-2, atol=2e-3)
+
+
+def _is(name: str, frozen: str) -> bool:
+    return bool(frozen) and name.endswith(frozen)
 
 
 class LargestTensor(TorchDispatchMode):

@@ -128,6 +128,27 @@ def test_few_rows_have_dense_gradients_by_any_way(tree: Tree, pieces: int, walks
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("pieces", [1, 3])
+@pytest.mark.parametrize("bad", [None, math.nan, math.inf, -math.inf])
+def test_loops_know_single_children_and_what_is_not_finite(bad: float | None, pieces: int) -> None:
+    """As double's product over all rows, NaN for NaN and infinity for infinity."""
+    torch.manual_seed(0)
+    # Node 4 has classes 0 and 1 and is the only child of 5; the root, 6, has 5 and two classes.
+    tree = Tree(torch.tensor([4, 4, 6, 6, 5, 6, -1]), 4)
+    head = TreeSoftmax(6, 4, tree, pieces)
+    exact = copy.deepcopy(head).double()
+    head.walking_pays = True
+    features, target = torch.randn(8, 6), torch.arange(8) % 4
+    if bad is not None:
+        with torch.no_grad():
+            for one in (head, exact):
+                one.rows.bias[0] = bad
+    ours, expected = (one(features.to(one.dtype), target).output for one in (head, exact))
+    lowest = torch.finfo(expected.dtype).min  # where torch's operators stop, for the gradient
+    expected = expected.masked_fill(expected == lowest, -math.inf)
+    torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
 @settings(max_examples=200, deadline=None)
 @given(num_classes=st.integers(2, 500), data=st.data())
 def test_a_balanced_tree_has_depths_that_differ_by_at_most_one(
