@@ -200,7 +200,7 @@ def begin_pools() -> None:
 
 
 def spawn(path: bytes, command: Sequence[str], kept: Iterable[int]) -> int:
-    """`multiprocessing.util.spawnv_passfds`, which forks; the child keeps its streams and `kept`."""
+    """`multiprocessing.util.spawnv_passfds`, but by a fork, which keeps its streams and `kept`."""
     child = fork()
     if not child:
         atexit._clear()
