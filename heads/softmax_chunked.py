@@ -212,8 +212,11 @@ class _ChunkedLogProb(torch.autograd.Function):
         of_input, of_weight, *_ = ctx.needs_input_grad
         if ctx.keep and noise is not None:  # that is on what was kept
             grad_output, noise = grad_output / noise.tau, None
-        grad_input = at_least_float32(torch.zeros_like(features))
-        grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
+        grad_input = at_least_float32(torch.zeros_like(features)) if of_input else None
+        grad_weight = torch.empty_like(weight) if of_weight else None
+        grad_bias = torch.empty_like(bias)
+        # A product into its place, unless its dtype is another one there.
+        in_place = not ctx.autocast and at_least_float32(weight[:0]).dtype == weight.dtype
         with torch.autocast(features.device.type, enabled=ctx.autocast):
             for index, part in enumerate(class_slices(features, weight, ctx.keep)):
                 if not ctx.keep:
@@ -223,21 +226,17 @@ class _ChunkedLogProb(torch.autograd.Function):
                 slopes = slopes_of(
                     logits, log_sum, target, grad_output, part.start, grad_bias[part], noise
                 ).to(weight.dtype)
-                plain = not ctx.autocast and weight.dtype == grad_input.dtype
-                if of_weight and plain:
+                if grad_weight is not None and in_place:
                     torch.mm(slopes.t(), features, out=grad_weight[part])
-                elif of_weight:
+                elif grad_weight is not None:
                     grad_weight[part] = slopes.t() @ features
-                if of_input and plain:
+                if grad_input is not None and in_place:
                     grad_input.addmm_(slopes, weight[part])
-                elif of_input:
+                elif grad_input is not None:
                     grad_input += slopes @ weight[part]
-        return (
-            grad_input.to(features.dtype) if of_input else None,
-            grad_weight if of_weight else None,
-            grad_bias,
-            *[None] * 4,
-        )
+        if grad_input is not None:
+            grad_input = grad_input.to(features.dtype)
+        return grad_input, grad_weight, grad_bias, *[None] * 4
 
 
 def class_slices(input: Tensor, weight: Tensor, whole: bool) -> Iterator[slice]:

@@ -95,6 +95,8 @@ class TreeSoftmax(TreeHead):
     """
 
     walking_pays: bool = False
+    """Whether the CPU's loops along the paths beat a product over all rows."""
+
     always_on_paths: ClassVar[bool] = False
     """Whether rows are gathered even where one product over all would be cheaper."""
 
@@ -154,7 +156,7 @@ class TreeSoftmax(TreeHead):
         widest = self.depth * rows[0].numel()
         gathering_pays = ROWS_PER_GATHER * widest < self.rows.out_features
         few = num_classes <= ALL_NODES_UP_TO or not gathering_pays
-        self.all_rows = few and not self.always_on_paths
+        self.dense = few and not self.always_on_paths
         scored = self.scored.double().mean()
         # Loops pass over what fills the tables as well.
         real = widest < self.rows.out_features
@@ -168,7 +170,7 @@ class TreeSoftmax(TreeHead):
     @property
     def row_sparse(self) -> bool:
         """Whether the gradient holds the rows on the paths alone."""
-        return not self.all_rows
+        return not self.dense
 
     def get_extra_state(self) -> Tensor:
         """The tree's `parents`."""
@@ -280,7 +282,7 @@ class TreeSoftmax(TreeHead):
         """
         weight = self.rows.weight
         loops = self.walking_pays and weight.is_cpu and not gathers(weight)
-        return self.all_rows and not loops
+        return self.dense and not loops
 
     def forward_cost(self, batch_size: int) -> Cost:
         """The children of a path's nodes, by kernels the input's gradient as well; or of all."""
@@ -301,7 +303,7 @@ class TreeSoftmax(TreeHead):
         else:
             products, read = 2 * scores, touched * d
         elements = read + batch_size * d + scores + written * (d + 1) + batch_size * d
-        indices = 0 if self.all_rows else 2 * written
+        indices = 0 if self.dense else 2 * written
         return Cost(
             products * d,
             elements * self.itemsize + (batch_size + indices) * INT64_BYTES,
@@ -311,7 +313,7 @@ class TreeSoftmax(TreeHead):
         """The rows that have a gradient are read with it, and written."""
         rows = self._with_gradient(self._rows(batch_size)[1])
         parameters = rows * (self.in_features + 1)
-        indices = 0 if self.all_rows else 2 * rows
+        indices = 0 if self.dense else 2 * rows
         return Cost(parameters, 3 * parameters * self.itemsize + indices * INT64_BYTES)
 
     def predict_cost(self, batch_size: int) -> Cost:
@@ -327,7 +329,7 @@ class TreeSoftmax(TreeHead):
 
     def _with_gradient(self, touched: int) -> int:
         """How many rows have a gradient, if a batch touches so many."""
-        return self.rows.out_features if self.all_rows else touched
+        return self.rows.out_features if self.dense else touched
 
     def _rows(self, batch_size: int) -> tuple[int, int]:
         """Products of a batch, and the distinct rows that it touches.

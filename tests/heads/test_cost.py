@@ -73,7 +73,7 @@ def test_a_trees_multiply_adds_are_those_of_its_kernels(
     """Kernels have the rows at hand in the forward and make the input's gradient there."""
     head = heads.build("hierarchical", FEATURES, tree.num_classes, tree=tree)
     assert isinstance(head, TreeSoftmax)
-    assert not head.all_rows
+    assert not head.dense
     fused = heads.build("hierarchical-fused", FEATURES, tree.num_classes, tree=tree)
     with monkeypatch.context() as patched:
         patched.setattr(paths, "optional", lambda module: None)

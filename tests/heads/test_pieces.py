@@ -56,15 +56,15 @@ def test_with_a_piece_for_each_class_it_is_the_full_softmax(branching: int) -> N
     num_classes=st.integers(2, 40),
     branching=st.integers(2, 6),
     pieces=st.integers(1, 5),
-    all_rows=st.booleans(),
+    dense=st.booleans(),
 )
 def test_forward_gradients_and_search_are_those_of_log_prob(
-    num_classes: int, branching: int, pieces: int, all_rows: bool
+    num_classes: int, branching: int, pieces: int, dense: bool
 ) -> None:
     torch.manual_seed(0)
     tree = balanced(num_classes, min(branching, num_classes))
     head = TreeSoftmax(4, num_classes, tree, pieces).double()
-    head.all_rows = all_rows
+    head.dense = dense
     features = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     target = torch.randint(num_classes, (5,))
     log_prob = head.log_prob(features)

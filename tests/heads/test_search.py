@@ -49,7 +49,7 @@ def test_search_finds_what_scoring_everything_finds(
 ) -> None:
     head = make(options, num_classes, confidence)
     if isinstance(head, tree_softmax.TreeSoftmax):
-        head.all_rows = False
+        head.dense = False
     features = torch.randn(20, 16, dtype=torch.float64)
     with torch.no_grad():
         log_prob = head.log_prob(features)

@@ -84,11 +84,11 @@ def test_any_tree_gives_the_product_of_softmaxes_on_the_path(tree: Tree) -> None
 
 
 @settings(max_examples=60, deadline=None)
-@given(tree=random_trees(), all_rows=st.booleans())
-def test_any_trees_forward_and_gradients_are_those_of_log_prob(tree: Tree, all_rows: bool) -> None:
+@given(tree=random_trees(), dense=st.booleans())
+def test_any_trees_forward_and_gradients_are_those_of_log_prob(tree: Tree, dense: bool) -> None:
     torch.manual_seed(0)
     head = TreeSoftmax(4, tree.num_classes, tree).double()
-    head.all_rows = all_rows
+    head.dense = dense
     features = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     target = torch.randint(tree.num_classes, (5,))
     variables = [features, *head.parameters()]
