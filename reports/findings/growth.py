@@ -82,7 +82,8 @@ def order(sizes: Sequence[float], values: Sequence[float | None]) -> Order | Non
 
     The slowest growth that explains the values: a sum of the terms of `ORDERS` with coefficients
     of at least 0, as few of the fast terms as fit when at most half of the sizes, the small ones,
-    are left out. The logarithm is rounded up, as the depth of a tree is.
+    are left out. The logarithm is rounded up, as the depth of a tree is. From some size on all may
+    be more, or less, by one factor, as where work that was kept is done again from there.
     """
     known = [(n, y) for n, y in zip(sizes, values, strict=True) if y is not None]
     points = [(n, y) for n, y in known if y > 0]
@@ -94,17 +95,32 @@ def order(sizes: Sequence[float], values: Sequence[float | None]) -> Order | Non
     slow, fast = range(linear), range(linear, len(ORDERS))
     strict, loose = MISFITS
     # What rounding leaves a linear sum off is no reason to call its upper half n log n.
-    for models, misfit, drop in (
-        (slow, strict, droppable),
-        (fast, strict, min(0, droppable)),
-        (slow, loose, droppable),
-        (fast, loose, droppable),
+    for models, misfit, drop, fits in (
+        (slow, strict, droppable, _fits),
+        (slow, strict, droppable, _fits_with_step),
+        (fast, strict, min(0, droppable), _fits),
+        (slow, loose, droppable, _fits),
+        (fast, loose, droppable, _fits),
     ):
         for index in models:
             for first in range(drop + 1):
-                if _fits(n[first:], y[first:], index + 1, misfit):
+                if fits(n[first:], y[first:], index + 1, misfit):
                     return Order(ORDERS[index], int(n[first]) if first else 0)
     return None
+
+
+def _fits_with_step(n: np.ndarray, y: np.ndarray, terms: int, misfit: float) -> bool:
+    """Whether a sum of what most sizes make, from some size on times one factor, explains them all.
+
+    Two sizes or more have to agree on the factor.
+    """
+    for split in range(max(FEWEST_SIZES, len(n) // 2), len(n) - 1):
+        explained, used = _explained(n, y, terms, split)
+        factors = 1 / explained[split:]
+        within = np.abs(explained[:split] - 1).max() <= misfit
+        if within and used + 2 <= split and np.ptp(factors) <= misfit * factors.min():
+            return True
+    return False
 
 
 def _fits(n: np.ndarray, y: np.ndarray, terms: int, misfit: float) -> bool:
@@ -112,15 +128,21 @@ def _fits(n: np.ndarray, y: np.ndarray, terms: int, misfit: float) -> bool:
 
     A sum that needs almost as many terms as there are values explains nothing.
     """
+    explained, used = _explained(n, y, terms, len(n))
+    return bool(np.abs(explained - 1).max() <= misfit and used + 2 <= len(n))
+
+
+def _explained(n: np.ndarray, y: np.ndarray, terms: int, fitted: int) -> tuple[np.ndarray, int]:
+    """What the best sum for the first `fitted` values makes of all, as shares; terms it needs."""
     depth = np.ceil(np.log2(n))
     g = np.column_stack([np.ones_like(n), depth, np.sqrt(n), n, n * depth, n**2])[:, :terms]
     relative = g / y[:, None]
     # The constant may be negative: a tree over n classes has n - 1 nodes.
     signed = np.column_stack([relative, -relative[:, 0]])
-    weights, _ = optimize.nnls(signed, np.ones(len(n)))
+    weights, _ = optimize.nnls(signed[:fitted], np.ones(fitted))
     parts = signed * weights
-    used = np.count_nonzero(np.abs(parts).max(axis=0) > NEGLIGIBLE)
-    return bool(np.abs(parts.sum(axis=1) - 1).max() <= misfit and used + 2 <= len(n))
+    used = np.count_nonzero(np.abs(parts[:fitted]).max(axis=0) > NEGLIGIBLE)
+    return parts.sum(axis=1), int(used)
 
 
 def allowance(machine: Mapping[str, Any]) -> float:

@@ -53,6 +53,17 @@ def test_change_of_algorithm_is_not_smoothed_over() -> None:
     assert (found.model, found.since) == ("O(log n)", 256)
 
 
+def test_what_is_done_once_more_from_some_size_on_grows_as_before() -> None:
+    """A softmax in one slice makes three products; in several, whose logits are not kept, four."""
+    sizes = (16, 100, 256, 512, 1024, 4096, 16384, 65536, 262144)
+    products = [(3 if n <= 16384 else 4) * n for n in sizes]
+    assert order(sizes, products) == Order("O(n)", 0)
+    depths = [(3 if n <= 16384 else 4) * (n - 1).bit_length() for n in sizes]
+    assert order(sizes, depths) == Order("O(log n)", 0)
+    # One size alone could be anything.
+    assert order(sizes[:-1], products[:-1]) != Order("O(n)", 0)
+
+
 def test_largest_of_two_buffers_is_linear() -> None:
     found = order(SIZES, [max(73_792 + 400 * n, 1_024 * n) for n in SIZES])
     assert found is not None
