@@ -51,8 +51,11 @@ class SoftmaxChunked(Softmax):
 
     Args, shape, errors: as `Softmax`.
 
-    Cost, in multiply-adds: forward N n d, backward 3 N n d, step n (d + 1), predict N n d; with one
-    slice, that of `Softmax`.
+    On CUDA, for inputs of up to 128 features, kernels make the logits where they are used, three
+    times, and write none of them: see `heads.softmax_fused_triton`.
+
+    Cost, in multiply-adds: forward N n d, backward 3 N n d, by those kernels 4 N n d, step
+    n (d + 1), predict N n d; with one slice, that of `Softmax`.
     """
 
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
@@ -87,7 +90,7 @@ class SoftmaxChunked(Softmax):
         return sliced_forward_cost(self, batch_size)
 
     def backward_cost(self, batch_size: int) -> Cost:
-        """Three products: the logits again, and the gradients of the weight and of the input."""
+        """The logits again, for both gradients together or for each, and the gradients' products."""
         if fits_one_slice(batch_size, self.linear.weight):
             return super().backward_cost(batch_size)
         return sliced_backward_cost(self, batch_size)
@@ -101,10 +104,11 @@ def sliced_forward_cost(head: Softmax, samples: int) -> Cost:
 
 
 def sliced_backward_cost(head: Softmax, samples: int) -> Cost:
-    """Three products: the logits again, and the gradients of the weight and of the input."""
+    """The logits again, for both gradients together or for each, and the gradients' products."""
     n, d = head.num_classes, head.in_features
     elements = 2 * n * (d + 1) + 2 * samples * d + samples
-    return Cost(3 * samples * n * d, elements * head.itemsize + samples * INT64_BYTES)
+    products = 3 if fused_kernels(head.linear.weight, head.linear.bias) is None else 4
+    return Cost(products * samples * n * d, elements * head.itemsize + samples * INT64_BYTES)
 
 
 def kernels(weight: Tensor) -> ModuleType:
@@ -115,6 +119,15 @@ def kernels(weight: Tensor) -> ModuleType:
     if weight.is_cuda and weight.dtype != torch.float64:
         found = optional("heads.softmax_triton")
     return cast("ModuleType", found or softmax_torch)
+
+
+def fused_kernels(weight: Tensor, bias: Tensor) -> ModuleType | None:
+    """What never writes a logit, if there is such a thing for a weight of this kind and width."""
+    if not weight.is_cuda or weight.dtype == torch.float64 or not len(weight):
+        return None
+    found = cast("ModuleType | None", optional("heads.softmax_fused_triton"))
+    fits = found is not None and weight.size(1) <= found.WIDEST
+    return found if fits and weight.is_contiguous() and bias.is_contiguous() else None
 
 
 def _slice_size(batch_size: int, weight: Tensor) -> int:
@@ -184,29 +197,27 @@ class _ChunkedLogProb(torch.autograd.Function):
         keep: bool,
     ) -> Tensor:
         kept: list[Tensor] = []
-        running = kernels(weight).Running(target, noise)
+        fused = None if keep else fused_kernels(weight, bias)
         with on_device(weight):
-            for part in class_slices(input, weight, keep):
-                logits = F.linear(input, weight[part], bias[part])
-                taken = running.take(logits, part.start)
-                if keep:
-                    kept.append(logits if noise is None else taken)
-        if len(weight):
-            score, log_sum = running.result()
-        else:  # of all classes, others have these
-            score = at_least_float32(input.new_zeros(len(input)))
-            log_sum = torch.full_like(score, -torch.inf)
+            if fused is not None:
+                ctx.products = _products(weight)
+                given = (input.contiguous(), weight, bias, target.contiguous())
+                score, log_sum = fused.log_sums(*given, noise, ctx.products)
+            else:
+                score, log_sum = _sliced_log_sums(input, weight, bias, target, noise, kept, keep)
         if combine is not None:
             score, log_sum = combine(score, log_sum)
         ctx.save_for_backward(input, weight, bias, target, log_sum, *kept)
         ctx.autocast, ctx.noise = torch.is_autocast_enabled(input.device.type), noise
-        ctx.keep = keep
+        ctx.keep, ctx.fused = keep, fused
         output: Tensor = score - log_sum
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.fused is not None:
+            return *_fused_gradients(ctx, grad_output), *[None] * 4
         features, weight, bias, target, log_sum, *kept = ctx.saved_tensors
         slopes_of, noise = kernels(weight).slopes, ctx.noise
         of_input, of_weight, *_ = ctx.needs_input_grad
@@ -237,6 +248,50 @@ class _ChunkedLogProb(torch.autograd.Function):
         if grad_input is not None:
             grad_input = grad_input.to(features.dtype)
         return grad_input, grad_weight, grad_bias, *[None] * 4
+
+
+def _sliced_log_sums(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    target: Tensor,
+    noise: Perturbation | None,
+    kept: list[Tensor],
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    """Scores of the targets and log-sum-exp, (N,) each; the logits go to `kept`, if wanted."""
+    running = kernels(weight).Running(target, noise)
+    for part in class_slices(input, weight, keep):
+        logits = F.linear(input, weight[part], bias[part])
+        taken = running.take(logits, part.start)
+        if keep:
+            kept.append(logits if noise is None else taken)
+    if len(weight):
+        found: tuple[Tensor, Tensor] = running.result()
+        return found
+    score = at_least_float32(input.new_zeros(len(input)))  # of all classes, others have these
+    return score, torch.full_like(score, -torch.inf)
+
+
+def _fused_gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    """Those of the input, the weight and the bias."""
+    features, weight, bias, target, log_sum = ctx.saved_tensors
+    grad = grad_output.contiguous()
+    given = (features.contiguous(), weight, bias, target.contiguous(), log_sum, grad)
+    of_input, *of_parameters = ctx.needs_input_grad[:3]
+    grad_input = grad_weight = grad_bias = None
+    if of_input:
+        grad_input = ctx.fused.input_gradient(*given, ctx.noise, ctx.products).to(features.dtype)
+    if any(of_parameters):
+        grad_weight, grad_bias = ctx.fused.weight_gradient(*given, ctx.noise, ctx.products)
+    return grad_input, grad_weight, grad_bias
+
+
+def _products(weight: Tensor) -> torch.dtype:
+    """The dtype of the factors of a product with the weight, here and now."""
+    device = weight.device.type
+    autocast = torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if autocast else weight.dtype
 
 
 def class_slices(input: Tensor, weight: Tensor, whole: bool) -> Iterator[slice]:

@@ -87,7 +87,7 @@ from heads.extras import optional
 empty = torch.empty
 torch.cuda.is_available = lambda: True
 torch.empty = lambda *size, device=None: empty(*size)
-kernels = ("paths_triton", "search_triton", "softmax_triton")
+kernels = ("paths_triton", "search_triton", "softmax_triton", "softmax_fused_triton")
 print(*(optional(f"heads.{name}") is not None for name in kernels))
 """
 """Takes this for a machine with CUDA, as far as the import of kernels looks."""
@@ -137,12 +137,12 @@ def test_every_head_learns_on_the_cpu_beside_a_broken_triton(
 
 @pytest.mark.parametrize("module", BROKEN_TRITON.values(), ids=BROKEN_TRITON)
 def test_a_broken_triton_has_no_kernels(module: str, tmp_path: Path, run: Run) -> None:
-    assert run(PROBE, first=write_triton(tmp_path, module)) == ["False False False"]
+    assert run(PROBE, first=write_triton(tmp_path, module)) == ["False False False False"]
 
 
 def test_a_triton_that_compiles_has_kernels(tmp_path: Path, run: Run) -> None:
     works = KERNEL.format(launch="pass")
-    assert run(PROBE, first=write_triton(tmp_path, works)) == ["True True True"]
+    assert run(PROBE, first=write_triton(tmp_path, works)) == ["True True True True"]
 
 
 @pytest.mark.skipif(find_spec("numba") is None, reason="needs numba")

@@ -79,6 +79,45 @@ def test_slices_make_up_the_softmax(name: str, tau: float | None, slices: tuple[
     torch.testing.assert_close(bias.double().cpu(), slopes.sum(0), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.skipif("triton" not in NAMES, reason="runs in test_paths' process of its own")
+@pytest.mark.parametrize("tau", [None, 0.7])
+@pytest.mark.parametrize(
+    ("size", "width", "classes"), [(3, 5, 70), (130, 16, 131), (1, 100, 1000), (0, 4, 9)]
+)
+def test_triton_softmax_without_logits(
+    size: int, width: int, classes: int, tau: float | None
+) -> None:
+    """Log-probabilities and all gradients, in any shape, with targets that others have."""
+    module = import_module("heads.softmax_fused_triton")
+    torch.manual_seed(0)
+    features, weight, bias = (
+        torch.randn(*shape, device=DEVICE)
+        for shape in ((size, width), (classes, width), (classes,))
+    )
+    bias[::7] = -torch.inf
+    target = torch.randint(classes, (size,), device=DEVICE)
+    target[target % 7 == 0] = classes
+    target[:1] = 1
+    grad = torch.randn(size, device=DEVICE)
+    noise = None if tau is None else noise_at(tau, device=DEVICE)
+    given = (features, weight, bias, target)
+    score, log_sum = module.log_sums(*given, noise, torch.float32)
+    found = [score, log_sum, module.input_gradient(*given, log_sum, grad, noise, torch.float32)]
+    found += module.weight_gradient(*given, log_sum, grad, noise, torch.float32)
+    x, w, b = exact = [one.double().cpu().requires_grad_() for one in given[:3]]
+    logits = x @ w.T + b
+    if noise is not None:
+        logits = (logits + drawn("triton", size, classes, noise).double()) / tau
+    ours = target.cpu() < classes
+    place = target.cpu().clamp(max=classes - 1).unsqueeze(1)
+    scores = torch.where(ours, logits.gather(1, place).squeeze(1), 0.0)
+    expected = [scores, logits.logsumexp(1)]
+    loss = (scores - expected[1]) @ grad.double().cpu()
+    expected += torch.autograd.grad(loss, exact)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double().cpu(), other, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "torch"])
 def test_noise_is_gumbels_and_all_of_it_is_new(name: str) -> None:
     """In `torch`, it is `exponential_` that is tested so."""

@@ -1,0 +1,299 @@
+"""A full softmax's loss and gradients in Triton's kernels that never write a logit.
+
+Each of three kernels makes the logits of a tile by a matrix product and uses them where they lie,
+in registers: for the log-sum-exp, for the gradient of the input, for that of the weight. That is
+five products in all to the three of a softmax that keeps its logits, but nothing of size N x n ever
+goes through the device's memory. Each sum has its own order, the same in every run.
+
+Products of float32 are made on tensor cores, of factors that are sums of bfloat16s: of three, which
+hold all 24 bits, in six products; where torch may use TF32, of two, which hold 16, in three.
+
+Source: the log-sum-exp and the gradients without logits of Wijmans et al., "Cut Your Losses in
+Large-Vocabulary Language Models", ICLR 2025; sums of bfloat16s, Henry, Tang and Heinecke,
+"Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations",
+ARITH 2019.
+
+Importing this module fails wherever Triton cannot compile.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from heads.softmax_torch import Perturbation
+from heads.softmax_triton import _gumbel
+
+WIDEST = 128
+"""Most features of an input whose gradient a program can hold."""
+
+PROGRAMS = 2
+"""For each multiprocessor, where a sum over the classes is made in parts."""
+
+
+class Tiles(NamedTuple):
+    """Sizes of a program's tile of logits, of which it holds one side and walks over the other."""
+
+    held: int
+    passed: int
+    warps: int
+    stages: int
+
+
+WIDE = Tiles(128, 64, 8, 2)
+"""Where a factor is several bfloat16s."""
+
+NARROW = Tiles(128, 128, 8, 3)
+"""Where it is one number of 16 bits."""
+
+
+def log_sums(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    target: Tensor,
+    noise: Perturbation | None,
+    products: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Score of each target, 0 where it is none of these classes, and log-sum-exp of all: (N,) each.
+
+    Args:
+        input: (N, d), contiguous as all of these.
+        weight: (n, d).
+        bias: (n,).
+        target: (N,).
+        noise: on top of the logits, if any.
+        products: dtype to which the factors of products are rounded.
+    """
+    size, classes = len(input), len(weight)
+    tiles, seed, tau = _tiles(products), *(noise or (target, bias))
+    per_part, parts = _parts(input, classes, tiles)
+    sums = input.new_empty(parts, size, dtype=torch.float32)
+    score = input.new_zeros(size, dtype=torch.float32)
+    if size:
+        _log_sums[(_blocks(size, tiles.held), parts)](
+            input, weight, bias, target, sums, score, seed, tau, size, classes, input.size(1),
+            per_part, ROWS=tiles.held, COLUMNS=tiles.passed, **_how(input, noise, products, tiles),
+        )  # fmt: skip
+    return score, sums.logsumexp(0)
+
+
+def input_gradient(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    target: Tensor,
+    log_sum: Tensor,
+    grad: Tensor,
+    noise: Perturbation | None,
+    products: torch.dtype,
+) -> Tensor:
+    """The gradient in the input, (N, d), float32, from that in the targets' outputs, (N,).
+
+    Args:
+        input: this, and what is not told here, as for `log_sums`.
+        weight: (n, d).
+        bias: (n,).
+        target: (N,).
+        log_sum: of all classes that there are, (N,).
+        grad: (N,), float32.
+        noise: as it was.
+        products: as they were.
+    """
+    (size, width), classes = input.shape, len(weight)
+    tiles, seed, tau = _tiles(products), *(noise or (target, bias))
+    per_part, parts = _parts(input, classes, tiles)
+    sums = input.new_empty(parts, size, width, dtype=torch.float32)
+    if size:
+        _input_gradient[(_blocks(size, tiles.held), parts)](
+            input, weight, bias, target, log_sum, grad, sums, seed, tau, size, classes, width,
+            per_part, ROWS=tiles.held, COLUMNS=tiles.passed, **_how(input, noise, products, tiles),
+        )  # fmt: skip
+    return sums.sum(0)
+
+
+def weight_gradient(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    target: Tensor,
+    log_sum: Tensor,
+    grad: Tensor,
+    noise: Perturbation | None,
+    products: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Those in the weight and the bias, in their dtype, (n, d) and (n,): see `input_gradient`."""
+    size, classes = len(input), len(weight)
+    tiles, seed, tau = _tiles(products), *(noise or (target, bias))
+    grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
+    if classes:
+        _weight_gradient[(_blocks(classes, tiles.held),)](
+            input, weight, bias, target, log_sum, grad, grad_weight, grad_bias, seed, tau, size,
+            classes, input.size(1), ROWS=min(64, tiles.passed), COLUMNS=tiles.held,
+            **_how(input, noise, products, tiles),
+        )  # fmt: skip
+    return grad_weight, grad_bias
+
+
+def _tiles(products: torch.dtype) -> Tiles:
+    return WIDE if products == torch.float32 else NARROW
+
+
+def _parts(input: Tensor, classes: int, tiles: Tiles) -> tuple[int, int]:
+    """Classes of a part of a sum over all of them, and how many parts that makes."""
+    together = _blocks(
+        PROGRAMS * _processors(input.device), _blocks(max(1, len(input)), tiles.held)
+    )
+    per_part = _blocks(_blocks(max(1, classes), tiles.passed), together) * tiles.passed
+    return per_part, _blocks(classes, per_part)
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    return (
+        torch.cuda.get_device_properties(device).multi_processor_count
+        if device.type == "cuda"
+        else 1
+    )
+
+
+def _how(
+    input: Tensor, noise: Perturbation | None, products: torch.dtype, tiles: Tiles
+) -> dict[str, object]:
+    """What all three kernels are compiled for."""
+    precision = "ieee"  # Triton's interpreter knows no other; means nothing to 16 bits
+    if input.is_cuda and products == torch.float32:
+        rounded = torch.backends.cuda.matmul.fp32_precision == "tf32"
+        precision = "bf16x3" if rounded else "bf16x6"
+    return {
+        "WIDTH": max(16, triton.next_power_of_2(input.size(1))),
+        "NOISE": noise is not None,
+        "PRECISION": precision,
+        "DTYPE": getattr(tl, str(products).removeprefix("torch.")),
+        "num_warps": tiles.warps,
+        "num_stages": tiles.stages,
+    }
+
+
+def _blocks(size: int, block: int) -> int:
+    return -(-size // block)
+
+
+@triton.jit
+def _log_sums(
+    x, w, b, target, sums, score, seed, tau, size, classes, width, per_part,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, NOISE: tl.constexpr,
+    PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    """Per some samples and a part of the classes: their log-sum-exp, and the targets' scores."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    first = tl.program_id(1) * per_part
+    last = tl.minimum(first + per_part, classes)
+    there = row < size
+    xs = _rows(x, row, there, width, WIDTH, DTYPE)
+    wanted = tl.load(target + row, mask=there, other=-1)
+    most = tl.full((ROWS,), -float("inf"), dtype=tl.float32)
+    mass = tl.zeros((ROWS,), dtype=tl.float32)
+    found = tl.zeros((ROWS,), dtype=tl.float32)
+    for c in range(first, last, COLUMNS):
+        column = c + tl.arange(0, COLUMNS)
+        inside = column < last
+        ws = _rows(w, column, inside, width, WIDTH, DTYPE)
+        value = tl.dot(xs, tl.trans(ws), input_precision=PRECISION)
+        value += tl.load(b + column, mask=inside, other=0).to(tl.float32)[None, :]
+        if NOISE:
+            value = (value + _gumbel(tl.load(seed), row, c, COLUMNS)) / tl.load(tau)
+        value = tl.where(inside[None, :], value, -float("inf"))
+        found += tl.sum(tl.where(column[None, :] == wanted[:, None], value, 0.0), axis=1)
+        higher = tl.maximum(most, tl.max(value, axis=1))
+        # Both may still be minus infinity, where all scores are.
+        safe = tl.where(higher == -float("inf"), 0.0, higher)
+        mass = mass * tl.exp(most - safe) + tl.sum(tl.exp(value - safe[:, None]), axis=1)
+        most = higher
+    at = tl.program_id(1).to(tl.int64) * size + row
+    tl.store(sums + at, most + tl.log(mass), mask=there)
+    tl.store(score + row, found, mask=there & (wanted >= first) & (wanted < last))
+
+
+@triton.jit
+def _input_gradient(
+    x, w, b, target, log_sum, grad, sums, seed, tau, size, classes, width, per_part,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, NOISE: tl.constexpr,
+    PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    """Per some samples and a part of the classes: these classes' part of the gradient."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    first = tl.program_id(1) * per_part
+    last = tl.minimum(first + per_part, classes)
+    there = row < size
+    xs = _rows(x, row, there, width, WIDTH, DTYPE)
+    wanted = tl.load(target + row, mask=there, other=-1)
+    all_of_it = tl.load(log_sum + row, mask=there, other=0)
+    total = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
+    for c in range(first, last, COLUMNS):
+        column = c + tl.arange(0, COLUMNS)
+        inside = column < last
+        ws = _rows(w, column, inside, width, WIDTH, DTYPE)
+        value = tl.dot(xs, tl.trans(ws), input_precision=PRECISION)
+        value += tl.load(b + column, mask=inside, other=0).to(tl.float32)[None, :]
+        if NOISE:
+            value = (value + _gumbel(tl.load(seed), row, c, COLUMNS)) / tl.load(tau)
+        share = tl.where(inside[None, :], tl.exp(value - all_of_it[:, None]), 0.0)
+        slope = tl.where(column[None, :] == wanted[:, None], 1.0, 0.0) - share
+        total = tl.dot(slope.to(DTYPE), ws, total, input_precision=PRECISION)
+    factor = tl.load(grad + row, mask=there, other=0)
+    if NOISE:
+        factor /= tl.load(tau)
+    k = tl.arange(0, WIDTH)
+    at = (tl.program_id(1).to(tl.int64) * size + row)[:, None] * width + k[None, :]
+    tl.store(sums + at, total * factor[:, None], mask=there[:, None] & (k < width)[None, :])
+
+
+@triton.jit
+def _weight_gradient(
+    x, w, b, target, log_sum, grad, grad_weight, grad_bias, seed, tau, size, classes, width,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, NOISE: tl.constexpr,
+    PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    """Per some classes: their gradient."""
+    first = tl.program_id(0) * COLUMNS
+    column = first + tl.arange(0, COLUMNS)
+    inside = column < classes
+    ws = _rows(w, column, inside, width, WIDTH, DTYPE)
+    bias = tl.load(b + column, mask=inside, other=0).to(tl.float32)
+    total = tl.zeros((COLUMNS, WIDTH), dtype=tl.float32)
+    offset = tl.zeros((COLUMNS,), dtype=tl.float32)
+    for s in range(0, size, ROWS):
+        row = s + tl.arange(0, ROWS)
+        there = row < size
+        xs = _rows(x, row, there, width, WIDTH, DTYPE)
+        wanted = tl.load(target + row, mask=there, other=-1)
+        factor = tl.load(grad + row, mask=there, other=0)
+        value = tl.dot(ws, tl.trans(xs), input_precision=PRECISION) + bias[:, None]
+        if NOISE:
+            noise = _gumbel(tl.load(seed), row, first, COLUMNS)
+            value = (value + tl.trans(noise)) / tl.load(tau)
+            factor /= tl.load(tau)
+        share = tl.exp(value - tl.load(log_sum + row, mask=there, other=0)[None, :])
+        slope = tl.where(column[:, None] == wanted[None, :], 1.0, 0.0) - share
+        slope = tl.where(there[None, :], slope * factor[None, :], 0.0)
+        offset += tl.sum(slope, axis=1)
+        total = tl.dot(slope.to(DTYPE), xs, total, input_precision=PRECISION)
+    k = tl.arange(0, WIDTH)
+    at = column[:, None].to(tl.int64) * width + k[None, :]
+    mask = inside[:, None] & (k < width)[None, :]
+    tl.store(grad_weight + at, total.to(grad_weight.dtype.element_ty), mask=mask)
+    tl.store(grad_bias + column, offset.to(grad_bias.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _rows(matrix, row, there, width, WIDTH: tl.constexpr, DTYPE: tl.constexpr):
+    """These rows of a matrix, zeros where they are not there: (R,), (R,) -> (R, WIDTH)."""
+    k = tl.arange(0, WIDTH)
+    at = matrix + row[:, None].to(tl.int64) * width + k[None, :]
+    return tl.load(at, mask=there[:, None] & (k < width)[None, :], other=0).to(DTYPE)
