@@ -68,3 +68,32 @@ def test_compiled_predictions_of_kernels_are_the_same(name: str) -> None:
     features = torch.randn(64, 32, device="cuda")
     with torch.no_grad():
         assert torch.equal(torch.compile(head.predict)(features), head.predict(features))
+
+
+CLOSE = {"float32": 3e-6, "tf32": 3e-5, "bfloat16": 1e-2, "float16": 1e-2, "autocast": 1e-2}
+"""Relative error, in the norm, of gradients whose every sum has thousands of terms."""
+
+
+@pytest.mark.parametrize("precision", CLOSE)
+@pytest.mark.parametrize("width", [60, 128, 200])
+def test_cuda_softmax_without_logits_is_the_softmax(width: int, precision: str) -> None:
+    """By kernels that never write a logit, and for wider features by slices."""
+    torch.manual_seed(0)
+    dtype = getattr(torch, precision, torch.float32)
+    head = heads.build("softmax-chunked", width, 20_011).cuda().to(dtype)
+    exact = heads.build("softmax", width, 20_011).cuda().double()
+    exact.load_state_dict(head.state_dict())
+    features = torch.randn(500, width, device="cuda", dtype=dtype, requires_grad=True)
+    target = torch.randint(20_011, (500,), device="cuda")
+    found = []
+    for one, given in ((exact, features.double()), (head, features)):
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        try:
+            with torch.autocast("cuda", torch.bfloat16, enabled=precision == "autocast"):
+                loss = one(given, target).loss
+            found.append([loss, *torch.autograd.grad(loss, [features, *one.parameters()])])
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = False
+    for reference, ours in zip(*found, strict=True):
+        error = (ours.double() - reference).norm() / reference.norm()
+        assert error < (CLOSE[precision] if width <= 128 or precision != "tf32" else 3e-3)
