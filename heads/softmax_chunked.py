@@ -90,7 +90,7 @@ class SoftmaxChunked(Softmax):
         return sliced_forward_cost(self, batch_size)
 
     def backward_cost(self, batch_size: int) -> Cost:
-        """The logits again, for both gradients together or for each, and the gradients' products."""
+        """The logits again, for both gradients at once or for each, and the gradients' products."""
         if fits_one_slice(batch_size, self.linear.weight):
             return super().backward_cost(batch_size)
         return sliced_backward_cost(self, batch_size)
@@ -104,7 +104,7 @@ def sliced_forward_cost(head: Softmax, samples: int) -> Cost:
 
 
 def sliced_backward_cost(head: Softmax, samples: int) -> Cost:
-    """The logits again, for both gradients together or for each, and the gradients' products."""
+    """The logits again, for both gradients at once or for each, and the gradients' products."""
     n, d = head.num_classes, head.in_features
     elements = 2 * n * (d + 1) + 2 * samples * d + samples
     products = 3 if fused_kernels(head.linear.weight, head.linear.bias) is None else 4

@@ -27,7 +27,7 @@ import triton.language as tl
 from torch import Tensor
 
 from heads.softmax_torch import Perturbation
-from heads.softmax_triton import _gumbel
+from heads.softmax_triton import _gumbel, _keys
 
 WIDEST = 128
 """Most features of an input whose gradient a program can hold."""
@@ -48,7 +48,7 @@ class Tiles(NamedTuple):
 WIDE = Tiles(128, 64, 8, 2)
 """Where a factor is several bfloat16s."""
 
-NARROW = Tiles(128, 128, 8, 3)
+NARROW = Tiles(128, 64, 8, 3)
 """Where it is one number of 16 bits."""
 
 
@@ -71,13 +71,13 @@ def log_sums(
         products: dtype to which the factors of products are rounded.
     """
     size, classes = len(input), len(weight)
-    tiles, seed, tau = _tiles(products), *(noise or (target, bias))
+    tiles, keys, tau = _tiles(products), *_perturbing(noise, target)
     per_part, parts = _parts(input, classes, tiles)
     sums = input.new_empty(parts, size, dtype=torch.float32)
     score = input.new_zeros(size, dtype=torch.float32)
     if size:
         _log_sums[(_blocks(size, tiles.held), parts)](
-            input, weight, bias, target, sums, score, seed, tau, size, classes, input.size(1),
+            input, weight, bias, target, sums, score, keys, tau, size, classes, input.size(1),
             per_part, ROWS=tiles.held, COLUMNS=tiles.passed, **_how(input, noise, products, tiles),
         )  # fmt: skip
     return score, sums.logsumexp(0)
@@ -106,12 +106,12 @@ def input_gradient(
         products: as they were.
     """
     (size, width), classes = input.shape, len(weight)
-    tiles, seed, tau = _tiles(products), *(noise or (target, bias))
+    tiles, keys, tau = _tiles(products), *_perturbing(noise, target)
     per_part, parts = _parts(input, classes, tiles)
     sums = input.new_empty(parts, size, width, dtype=torch.float32)
     if size:
         _input_gradient[(_blocks(size, tiles.held), parts)](
-            input, weight, bias, target, log_sum, grad, sums, seed, tau, size, classes, width,
+            input, weight, bias, target, log_sum, grad, sums, keys, tau, size, classes, width,
             per_part, ROWS=tiles.held, COLUMNS=tiles.passed, **_how(input, noise, products, tiles),
         )  # fmt: skip
     return sums.sum(0)
@@ -129,15 +129,25 @@ def weight_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Those in the weight and the bias, in their dtype, (n, d) and (n,): see `input_gradient`."""
     size, classes = len(input), len(weight)
-    tiles, seed, tau = _tiles(products), *(noise or (target, bias))
+    tiles, keys, tau = _tiles(products), *_perturbing(noise, target)
     grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
     if classes:
         _weight_gradient[(_blocks(classes, tiles.held),)](
-            input, weight, bias, target, log_sum, grad, grad_weight, grad_bias, seed, tau, size,
-            classes, input.size(1), ROWS=min(64, tiles.passed), COLUMNS=tiles.held,
+            input, weight, bias, target, log_sum, grad, grad_weight, grad_bias, keys, tau, size,
+            classes, input.size(1), ROWS=tiles.passed, COLUMNS=tiles.held,
             **_how(input, noise, products, tiles),
         )  # fmt: skip
     return grad_weight, grad_bias
+
+
+def _perturbing(noise: Perturbation | None, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The two keys of each sample, (2, N), and the temperature, (1,); without noise, anything."""
+    if noise is None:
+        return target, target
+    keys = target.new_empty(2, len(target), dtype=torch.int32)
+    if len(target):
+        _write_keys[(_blocks(len(target), 256),)](keys, noise.seed, len(target), ROWS=256)
+    return keys, noise.tau
 
 
 def _tiles(products: torch.dtype) -> Tiles:
@@ -185,8 +195,23 @@ def _blocks(size: int, block: int) -> int:
 
 
 @triton.jit
+def _write_keys(keys, seed, size, ROWS: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    first, second = _keys(tl.load(seed), row)
+    tl.store(keys + row, first.to(tl.int32, bitcast=True), mask=row < size)
+    tl.store(keys + size + row, second.to(tl.int32, bitcast=True), mask=row < size)
+
+
+@triton.jit
+def _load_keys(keys, row, there, size):
+    first = tl.load(keys + row, mask=there, other=0).to(tl.uint32, bitcast=True)
+    second = tl.load(keys + size + row, mask=there, other=0).to(tl.uint32, bitcast=True)
+    return first, second
+
+
+@triton.jit
 def _log_sums(
-    x, w, b, target, sums, score, seed, tau, size, classes, width, per_part,
+    x, w, b, target, sums, score, keys, tau, size, classes, width, per_part,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, NOISE: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -197,6 +222,9 @@ def _log_sums(
     there = row < size
     xs = _rows(x, row, there, width, WIDTH, DTYPE)
     wanted = tl.load(target + row, mask=there, other=-1)
+    if NOISE:
+        sharpness = 1 / tl.load(tau)
+        one, two = _load_keys(keys, row, there, size)
     most = tl.full((ROWS,), -float("inf"), dtype=tl.float32)
     mass = tl.zeros((ROWS,), dtype=tl.float32)
     found = tl.zeros((ROWS,), dtype=tl.float32)
@@ -207,7 +235,8 @@ def _log_sums(
         value = tl.dot(xs, tl.trans(ws), input_precision=PRECISION)
         value += tl.load(b + column, mask=inside, other=0).to(tl.float32)[None, :]
         if NOISE:
-            value = (value + _gumbel(tl.load(seed), row, c, COLUMNS)) / tl.load(tau)
+            noise = _gumbel(one[:, None], two[:, None], column[None, :])
+            value = (value + noise) * sharpness
         value = tl.where(inside[None, :], value, -float("inf"))
         found += tl.sum(tl.where(column[None, :] == wanted[:, None], value, 0.0), axis=1)
         higher = tl.maximum(most, tl.max(value, axis=1))
@@ -222,7 +251,7 @@ def _log_sums(
 
 @triton.jit
 def _input_gradient(
-    x, w, b, target, log_sum, grad, sums, seed, tau, size, classes, width, per_part,
+    x, w, b, target, log_sum, grad, sums, keys, tau, size, classes, width, per_part,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, NOISE: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -234,6 +263,11 @@ def _input_gradient(
     xs = _rows(x, row, there, width, WIDTH, DTYPE)
     wanted = tl.load(target + row, mask=there, other=-1)
     all_of_it = tl.load(log_sum + row, mask=there, other=0)
+    factor = tl.load(grad + row, mask=there, other=0)
+    if NOISE:
+        sharpness = 1 / tl.load(tau)
+        factor *= sharpness
+        one, two = _load_keys(keys, row, there, size)
     total = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
     for c in range(first, last, COLUMNS):
         column = c + tl.arange(0, COLUMNS)
@@ -242,13 +276,11 @@ def _input_gradient(
         value = tl.dot(xs, tl.trans(ws), input_precision=PRECISION)
         value += tl.load(b + column, mask=inside, other=0).to(tl.float32)[None, :]
         if NOISE:
-            value = (value + _gumbel(tl.load(seed), row, c, COLUMNS)) / tl.load(tau)
+            noise = _gumbel(one[:, None], two[:, None], column[None, :])
+            value = (value + noise) * sharpness
         share = tl.where(inside[None, :], tl.exp(value - all_of_it[:, None]), 0.0)
         slope = tl.where(column[None, :] == wanted[:, None], 1.0, 0.0) - share
         total = tl.dot(slope.to(DTYPE), ws, total, input_precision=PRECISION)
-    factor = tl.load(grad + row, mask=there, other=0)
-    if NOISE:
-        factor /= tl.load(tau)
     k = tl.arange(0, WIDTH)
     at = (tl.program_id(1).to(tl.int64) * size + row)[:, None] * width + k[None, :]
     tl.store(sums + at, total * factor[:, None], mask=there[:, None] & (k < width)[None, :])
@@ -256,7 +288,7 @@ def _input_gradient(
 
 @triton.jit
 def _weight_gradient(
-    x, w, b, target, log_sum, grad, grad_weight, grad_bias, seed, tau, size, classes, width,
+    x, w, b, target, log_sum, grad, grad_weight, grad_bias, keys, tau, size, classes, width,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, NOISE: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -268,6 +300,8 @@ def _weight_gradient(
     bias = tl.load(b + column, mask=inside, other=0).to(tl.float32)
     total = tl.zeros((COLUMNS, WIDTH), dtype=tl.float32)
     offset = tl.zeros((COLUMNS,), dtype=tl.float32)
+    if NOISE:
+        sharpness = 1 / tl.load(tau)
     for s in range(0, size, ROWS):
         row = s + tl.arange(0, ROWS)
         there = row < size
@@ -276,9 +310,10 @@ def _weight_gradient(
         factor = tl.load(grad + row, mask=there, other=0)
         value = tl.dot(ws, tl.trans(xs), input_precision=PRECISION) + bias[:, None]
         if NOISE:
-            noise = _gumbel(tl.load(seed), row, first, COLUMNS)
-            value = (value + tl.trans(noise)) / tl.load(tau)
-            factor /= tl.load(tau)
+            one, two = _load_keys(keys, row, there, size)
+            noise = _gumbel(one[None, :], two[None, :], column[:, None])
+            value = (value + noise) * sharpness
+            factor *= sharpness
         share = tl.exp(value - tl.load(log_sum + row, mask=there, other=0)[None, :])
         slope = tl.where(column[:, None] == wanted[None, :], 1.0, 0.0) - share
         slope = tl.where(there[None, :], slope * factor[None, :], 0.0)

@@ -3,12 +3,15 @@
 A slice's logits come from a matrix product and lie in the device's cache. One kernel reads them
 once for the running log-sum-exp; in the backward another turns them into slopes where they lie, and
 sums the bias's gradient on the way. Under noise, as `Gumbel` wants it, both make the same noise
-from a seed, so that none of it is ever kept.
+from a seed, so that none of it is ever kept: `-log(-log U)` of the same hash of class, sample and
+seed as in `heads.softmax_numba`, where its sources are.
 
 Importing this module fails wherever Triton cannot compile.
 """
 
 from __future__ import annotations
+
+import os
 
 import torch
 import triton
@@ -90,28 +93,55 @@ def drawn(noise: Perturbation, size: int, classes: int, start: int = 0) -> Tenso
     return result
 
 
+_INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+
+
 @triton.jit
 def _draw(result, seed, start, classes, COLUMNS: tl.constexpr):
     row = tl.program_id(0) + tl.arange(0, 1)
-    first = tl.program_id(1) * COLUMNS
-    column = first + tl.arange(0, COLUMNS)
-    noise = _gumbel(tl.load(seed), row, start + first, COLUMNS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    first, second = _keys(tl.load(seed), row)
+    noise = _gumbel(first[:, None], second[:, None], start + column[None, :])
     at = result + row[:, None] * classes + column[None, :]
     tl.store(at, noise, mask=(column < classes)[None, :])
 
 
 @triton.jit
-def _gumbel(seed, row, column, COLUMNS: tl.constexpr):
-    """Noise at (R,) rows and COLUMNS columns from `column` on, a multiple of 4: (R, COLUMNS)."""
-    four = column // 4 + tl.arange(0, COLUMNS // 4)
-    zero = tl.zeros((row.shape[0], COLUMNS // 4), dtype=tl.int32)
-    a, b, c, d = tl.philox(seed, zero + four[None, :], zero + row[:, None], zero, zero, n_rounds=7)
-    bits = tl.join(tl.join(a, c), tl.join(b, d)).reshape((row.shape[0], COLUMNS))
-    # 31 bits, so small that a small one is exact: the tail of the noise decides the argmax.
-    uniform = ((bits.to(tl.uint32, bitcast=True) >> 1).to(tl.float32) + 0.5) * 4.656612873e-10
-    uniform = tl.minimum(uniform, 0.99999994)
-    small = uniform * (1 + uniform * (0.5 + uniform * 0.33333334))
-    return -tl.log(tl.where(uniform < 1e-2, small, -tl.log(1 - uniform)))
+def _keys(seed, row):
+    """A sample's keys: see `heads.softmax_numba`."""
+    x = seed.to(tl.uint64) * 0xD1342543DE82EF95 + (row + 1).to(tl.uint64)
+    x *= 0x9E3779B97F4A7C15
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB
+    x ^= x >> 31
+    return x.to(tl.uint32), (x >> 32).to(tl.uint32)
+
+
+@triton.jit
+def _gumbel(first, second, column):
+    """Noise of classes, of samples with these keys; of their shapes broadcast together."""
+    x = column.to(tl.uint32) ^ first
+    x = (x ^ (x >> 16)) * 0x7FEB352D
+    x = (x ^ (x >> 15)) + second
+    x *= 0x846CA68B
+    x = (x ^ (x >> 16)) * 0x9E3779B1
+    x ^= x >> 15
+    bits = (x >> 1).to(tl.int32, bitcast=True)
+    # U = (k + 1/2) / 2^31, or 1 - U so: each end is exact, and the tails decide the argmax.
+    low = (bits.to(tl.float32) + 0.5) * 4.656612873e-10
+    high = ((0x7FFFFFFF - bits).to(tl.float32) + 0.5) * 4.656612873e-10
+    small = low * (1 + low * (0.5 + low * 0.33333334))
+    return -_log(tl.where(low < 1e-2, small, -_log(high)))
+
+
+@triton.jit
+def _log(x):
+    """To 22 bits, by the one instruction that there is for it: noise needs no more."""
+    if _INTERPRETED:
+        return tl.log(x)
+    return 0.6931471806 * tl.inline_asm_elementwise(
+        "lg2.approx.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+    )
 
 
 @triton.jit
@@ -123,6 +153,9 @@ def _accumulate(
     i = tl.program_id(0)
     row = i + tl.arange(0, 1)
     wanted = tl.load(target + i) - start
+    if NOISE:
+        sharpness = 1 / tl.load(tau)
+        one, two = _keys(tl.load(seed), row)
     highs = tl.full((1, COLUMNS), -float("inf"), dtype=tl.float32)
     sums = tl.zeros((1, COLUMNS), dtype=tl.float32)
     found = tl.zeros((1, COLUMNS), dtype=tl.float32)
@@ -131,8 +164,8 @@ def _accumulate(
         at = logits + i.to(tl.int64) * classes + column[None, :]
         value = tl.load(at, mask=(column < classes)[None, :], other=-float("inf")).to(tl.float32)
         if NOISE:
-            noise = _gumbel(tl.load(seed), row, start + first, COLUMNS)
-            value = (value + noise) / tl.load(tau)
+            noise = _gumbel(one[:, None], two[:, None], start + column[None, :])
+            value = (value + noise) * sharpness
         found += tl.where((column == wanted)[None, :], value, 0.0)
         higher = tl.maximum(highs, value)
         # Both may still be minus infinity, where nothing was there.
@@ -157,6 +190,8 @@ def _differentiate(
     first = tl.program_id(0) * COLUMNS
     column = first + tl.arange(0, COLUMNS)
     total = tl.zeros((COLUMNS,), dtype=tl.float32)
+    if NOISE:
+        sharpness = 1 / tl.load(tau)
     for low in range(0, size, ROWS):
         row = low + tl.arange(0, ROWS)
         there = row < size
@@ -165,9 +200,10 @@ def _differentiate(
         value = tl.load(at, mask=mask, other=-float("inf")).to(tl.float32)
         factor = tl.load(grad + row, mask=there, other=0).to(tl.float32)
         if NOISE:
-            noise = _gumbel(tl.load(seed), row, start + first, COLUMNS)
-            value = (value + noise) / tl.load(tau)
-            factor /= tl.load(tau)
+            one, two = _keys(tl.load(seed), row)
+            noise = _gumbel(one[:, None], two[:, None], start + column[None, :])
+            value = (value + noise) * sharpness
+            factor *= sharpness
         taken = tl.load(target + row, mask=there, other=-1) - start
         share = tl.exp(value - tl.load(log_sum + row, mask=there, other=0)[:, None])
         slope = tl.where(taken[:, None] == column[None, :], 1.0, 0.0) - share

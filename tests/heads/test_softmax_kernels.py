@@ -12,6 +12,7 @@ from scipy import stats
 
 import heads
 from heads import softmax_torch
+from heads.extras import optional
 from heads.softmax_chunked import chunked_log_prob
 from heads.softmax_torch import Perturbation
 from tests.heads.test_paths import DEVICE, INTERPRETED, NAMES
@@ -133,6 +134,17 @@ def test_noise_is_gumbels_and_all_of_it_is_new(name: str) -> None:
         (sample[:-1], sample[1:]),
     ):
         assert abs(np.corrcoef(one.flatten(), another.flatten())[0, 1]) < 0.05
+
+
+@pytest.mark.skipif("triton" not in NAMES, reason="runs in test_paths' process of its own")
+@pytest.mark.skipif(optional("heads.softmax_numba") is None, reason="needs the extra 'fast'")
+@pytest.mark.parametrize("seed", [0, 5, 2**31 - 1])
+def test_triton_noise_is_that_of_the_loops(seed: int) -> None:
+    one, other = (
+        drawn(name, 5, 300, noise_at(1.0, seed, device_of(name)), start=1000)
+        for name in ("triton", "numba")
+    )
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
