@@ -29,9 +29,6 @@ from torch import Tensor
 from heads.softmax_torch import Perturbation
 from heads.softmax_triton import _gumbel, _keys
 
-WIDEST = 128
-"""Most features of an input whose gradient a program can hold."""
-
 PROGRAMS = 2
 """For each multiprocessor, where a sum over the classes is made in parts."""
 
@@ -45,11 +42,16 @@ class Tiles(NamedTuple):
     stages: int
 
 
-WIDE = Tiles(128, 64, 8, 2)
+SEVERAL = Tiles(128, 64, 8, 2)
 """Where a factor is several bfloat16s."""
 
-NARROW = Tiles(128, 64, 8, 3)
-"""Where it is one number of 16 bits."""
+ONE, ONE_WIDE = Tiles(128, 64, 8, 3), Tiles(64, 64, 4, 2)
+"""Where it is one number of 16 bits, of up to 128 features and of more."""
+
+
+def widest(products: torch.dtype) -> int:
+    """Most features of a row whose gradient a program can hold."""
+    return 128 if products == torch.float32 else 256
 
 
 def log_sums(
@@ -71,7 +73,7 @@ def log_sums(
         products: dtype to which the factors of products are rounded.
     """
     size, classes = len(input), len(weight)
-    tiles, keys, tau = _tiles(products), *_perturbing(noise, target)
+    tiles, keys, tau = _tiles(input, products), *_perturbing(noise, target)
     per_part, parts = _parts(input, classes, tiles)
     sums = input.new_empty(parts, size, dtype=torch.float32)
     score = input.new_zeros(size, dtype=torch.float32)
@@ -106,7 +108,7 @@ def input_gradient(
         products: as they were.
     """
     (size, width), classes = input.shape, len(weight)
-    tiles, keys, tau = _tiles(products), *_perturbing(noise, target)
+    tiles, keys, tau = _tiles(input, products), *_perturbing(noise, target)
     per_part, parts = _parts(input, classes, tiles)
     sums = input.new_empty(parts, size, width, dtype=torch.float32)
     if size:
@@ -129,7 +131,7 @@ def weight_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Those in the weight and the bias, in their dtype, (n, d) and (n,): see `input_gradient`."""
     size, classes = len(input), len(weight)
-    tiles, keys, tau = _tiles(products), *_perturbing(noise, target)
+    tiles, keys, tau = _tiles(input, products), *_perturbing(noise, target)
     grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
     if classes:
         _weight_gradient[(_blocks(classes, tiles.held),)](
@@ -150,8 +152,10 @@ def _perturbing(noise: Perturbation | None, target: Tensor) -> tuple[Tensor, Ten
     return keys, noise.tau
 
 
-def _tiles(products: torch.dtype) -> Tiles:
-    return WIDE if products == torch.float32 else NARROW
+def _tiles(input: Tensor, products: torch.dtype) -> Tiles:
+    if products == torch.float32:
+        return SEVERAL
+    return ONE if input.size(1) <= 128 else ONE_WIDE
 
 
 def _parts(input: Tensor, classes: int, tiles: Tiles) -> tuple[int, int]:

@@ -23,6 +23,12 @@ from heads.softmax_torch import Perturbation
 ELEMENTS = 2**23
 """Logits of a slice: 32 MiB of float32, which stay in an H100's cache of 50."""
 
+ROWS, COLUMNS = 32, 64
+"""Of a tile of logits that become slopes."""
+
+PROGRAMS = 1024
+"""That work on a slice, about."""
+
 
 class Running:
     """The log-sum-exp of each sample's (perturbed) logits, and its target's, slice by slice.
@@ -77,11 +83,16 @@ def slopes(
     """
     size, classes = logits.shape
     seed, tau = noise or (target, log_sum)
-    grad, columns = grad.contiguous(), 64
-    _differentiate[(-(-classes // columns),)](
-        logits, log_sum, target.contiguous(), grad, grad_bias, seed, tau, size, start, classes,
-        ROWS=32, COLUMNS=columns, NOISE=noise is not None,
+    blocks = -(-classes // COLUMNS)
+    # Few columns of many samples would leave most of the device idle.
+    rows = ROWS * max(1, -(-size * blocks // (ROWS * PROGRAMS)))
+    parts = max(1, -(-size // rows))
+    sums = log_sum.new_empty(parts, classes)
+    _differentiate[(blocks, parts)](
+        logits, log_sum, target.contiguous(), grad.contiguous(), sums, seed, tau, size, start,
+        classes, rows, ROWS=ROWS, COLUMNS=COLUMNS, NOISE=noise is not None,
     )  # fmt: skip
+    grad_bias.copy_(sums.sum(0) if parts > 1 else sums[0])
     return logits
 
 
@@ -183,16 +194,17 @@ def _accumulate(
 
 @triton.jit
 def _differentiate(
-    logits, log_sum, target, grad, grad_bias, seed, tau, size, start, classes,
+    logits, log_sum, target, grad, sums, seed, tau, size, start, classes, rows,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, NOISE: tl.constexpr,
 ):  # fmt: skip
-    """Per some columns: the slopes of all samples, and the columns' sums."""
+    """Per some columns and `rows` samples: their slopes, and the columns' sums."""
     first = tl.program_id(0) * COLUMNS
     column = first + tl.arange(0, COLUMNS)
     total = tl.zeros((COLUMNS,), dtype=tl.float32)
     if NOISE:
         sharpness = 1 / tl.load(tau)
-    for low in range(0, size, ROWS):
+    begin = tl.program_id(1) * rows
+    for low in range(begin, tl.minimum(begin + rows, size), ROWS):
         row = low + tl.arange(0, ROWS)
         there = row < size
         mask = there[:, None] & (column < classes)[None, :]
@@ -210,7 +222,7 @@ def _differentiate(
         slope = tl.where(mask, slope * factor[:, None], 0.0)
         total += tl.sum(slope, axis=0)
         tl.store(at, slope.to(logits.dtype.element_ty), mask=mask)
-    tl.store(grad_bias + column, total, mask=column < classes)
+    tl.store(sums + tl.program_id(1) * classes + column, total, mask=column < classes)
 
 
 if torch.cuda.is_available():

@@ -75,11 +75,11 @@ CLOSE = {"float32": 3e-6, "tf32": 3e-5, "bfloat16": 1e-2, "float16": 1e-2, "auto
 
 
 @pytest.mark.parametrize("precision", CLOSE)
-@pytest.mark.parametrize("width", [60, 128, 200])
+@pytest.mark.parametrize("width", [60, 128, 200, 300])
 def test_cuda_softmax_without_logits_is_the_softmax(width: int, precision: str) -> None:
     """By kernels that never write a logit, and for wider features by slices."""
     torch.manual_seed(0)
-    dtype = getattr(torch, precision, torch.float32)
+    dtype = getattr(torch, precision) if "float" in precision else torch.float32
     head = heads.build("softmax-chunked", width, 20_011).cuda().to(dtype)
     exact = heads.build("softmax", width, 20_011).cuda().double()
     exact.load_state_dict(head.state_dict())
