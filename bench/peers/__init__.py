@@ -10,7 +10,7 @@ from typing import cast
 from packaging.requirements import Requirement
 from torch import nn
 
-from bench.peers import losses
+from bench.peers import losses, quack
 from bench.peers.fasttext import FastText
 from bench.peers.gensim import Gensim
 from bench.peers.trainer import Trainer
@@ -31,6 +31,7 @@ class Peer:
         make: a module with a head's interface, from (in_features, num_classes), its parameters on
             torch's default device; or the `Trainer` of a library that trains by itself.
         cuda: whether it runs on CUDA only.
+        refuses: a line that says why it computes no such cell, or nothing if it does.
     """
 
     requirement: str
@@ -38,6 +39,7 @@ class Peer:
     phases: tuple[Phase, ...]
     make: Callable[[int, int], nn.Module] | type[Trainer]
     cuda: bool = False
+    refuses: Callable[[Cell], str] = lambda cell: ""
 
 
 LOSS_ALONE: tuple[Phase, ...] = ("forward", "backward", "step", "train")
@@ -65,6 +67,16 @@ PEERS: dict[str, Peer] = {
     ),
     "cut-cross-entropy": Peer(
         "cut-cross-entropy>=25.1.1", "softmax", LOSS_ALONE, losses.cut_cross_entropy, cuda=True
+    ),
+    "quack": Peer(
+        *("quack-kernels>=0.6.5", "softmax", GRADIENT_IN_FORWARD, quack.quack),
+        cuda=True,
+        refuses=quack.refuses,
+    ),
+    "quack-chunked": Peer(
+        *("quack-kernels>=0.6.5", "softmax", GRADIENT_IN_FORWARD, quack.quack_chunked),
+        cuda=True,
+        refuses=quack.refuses,
     ),
 }
 
@@ -98,7 +110,7 @@ def why_not(cell: Cell) -> str:
         return f"{cell.head} is absent: {requirement.name} is not installed"
     if not requirement.specifier.contains(installed, prereleases=True):
         return f"{cell.head} is absent: it needs {requirement}, {installed} is installed"
-    return ""
+    return peer.refuses(cell)
 
 
 def measured_as(cell: Cell) -> Cell:

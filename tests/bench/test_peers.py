@@ -93,10 +93,32 @@ def test_a_cuda_kernel_is_our_softmax_up_to_its_rounding(name, rounding, classes
         assert (their.double() - our).norm() <= rounding * our.norm()
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["quack", "quack-chunked"])
+@pytest.mark.parametrize("batch", [7, 64, 1000])
+@pytest.mark.parametrize(("features", "classes"), [(128, 128), (128, 5120), (2048, 1024)])
+def test_quack_is_our_softmax_up_to_bfloat16(name, batch, features, classes):
+    size = {"batch": batch, "features": features, "classes": classes}
+    theirs = peers.build(present(name, dtype="bfloat16", device="cuda", **size))
+    theirs = theirs.cuda().bfloat16()
+    ours = heads.build("softmax", features, classes).double().cuda()
+    with torch.no_grad():
+        ours.linear.bias.zero_()
+    ours.load_state_dict(theirs.state_dict(), strict=False)
+    seen = torch.randn(batch, features, device="cuda").bfloat16()
+    target = torch.randint(classes, (batch,)).cuda()
+    exact = loss_and_gradients(ours, seen.double(), target)
+    for their, our in zip(loss_and_gradients(theirs, seen, target), exact, strict=False):
+        assert (their.double() - our).norm() <= 2e-2 * our.norm()
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_every_phase_it_claims_repeats_and_leaves_the_parameters_alone(name):
-    device = "cuda" if peers.PEERS[name].cuda and torch.cuda.is_available() else "cpu"
-    workload = Workload(present(name, device=device))
+    cuda = peers.PEERS[name].cuda
+    device = "cuda" if cuda and torch.cuda.is_available() else "cpu"
+    # Kernels for tensor cores: their dtype, and whole tiles.
+    like = {"dtype": "bfloat16", "classes": 128} if name.startswith("quack") else {}
+    workload = Workload(present(name, device=device, **like))
     before = [parameter.clone() for parameter in workload.parameters]
     for phase in peers.PEERS[name].phases:
         timed = workload.prepare(phase)
@@ -314,6 +336,35 @@ def test_an_old_peer_is_absent(monkeypatch):
 )
 def test_what_cannot_be_measured_is_said(found, reason):
     assert peers.why_not(found) == reason
+
+
+@pytest.mark.parametrize(
+    ("differs", "reason"),
+    [
+        ({}, ""),
+        ({"dtype": "autocast-bfloat16"}, ""),
+        ({"dtype": "float32"}, "quack computes in bfloat16 only"),
+        ({"dtype": "float16"}, "quack computes in bfloat16 only"),
+        ({"classes": 100}, "quack takes multiples of 128 classes and of 8 features only"),
+        ({"features": 12}, "quack takes multiples of 128 classes and of 8 features only"),
+    ],
+)
+def test_quack_refuses_what_its_fused_kernels_do_not_compute(monkeypatch, differs, reason):
+    monkeypatch.setattr(peers, "version", lambda _: "0.6.5")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    fits = {"classes": 2**15, "features": 2048, "dtype": "bfloat16", "device": "cuda"}
+    assert peers.why_not(cell("quack", **(fits | differs))) == reason
+
+
+@pytest.mark.parametrize(
+    ("capability", "reason"),
+    [((9, 0), ""), ((8, 0), "quack runs on GPUs of compute capability 9.0 only")],
+)
+def test_quack_refuses_gpus_that_its_fused_kernels_are_not_for(monkeypatch, capability, reason):
+    monkeypatch.setattr(peers, "version", lambda _: "0.6.5")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert peers.why_not(cell("quack", classes=128, dtype="bfloat16", device="cuda")) == reason
 
 
 @pytest.mark.parametrize("name", peers.names())
