@@ -17,7 +17,17 @@ from bench.peers.trainer import Trainer
 from heads import Phase
 from reports.results import PHASES, Cell
 
-__all__ = ["PEERS", "Peer", "Trainer", "build", "measured_as", "names", "trainer", "why_not"]
+__all__ = [
+    "PEERS",
+    "Peer",
+    "Trainer",
+    "build",
+    "computes",
+    "measured_as",
+    "names",
+    "trainer",
+    "why_not",
+]
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,14 @@ def why_not(cell: Cell) -> str:
 def measured_as(cell: Cell) -> Cell:
     """The cell of our head that tells how much memory `cell` needs; `cell` itself if it is ours."""
     return replace(cell, head=PEERS[cell.head].twin) if cell.head in PEERS else cell
+
+
+def computes(name: str) -> str:
+    """The head of ours whose function the peer called `name` computes; empty if it is no such peer.
+
+    A `Trainer` computes something else: it updates its weights after each sample.
+    """
+    return PEERS[name].twin if name in PEERS and not trainer(name) else ""
 
 
 def trainer(name: str) -> type[Trainer] | None:

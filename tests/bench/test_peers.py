@@ -367,6 +367,12 @@ def test_quack_refuses_gpus_that_its_fused_kernels_are_not_for(monkeypatch, capa
     assert peers.why_not(cell("quack", classes=128, dtype="bfloat16", device="cuda")) == reason
 
 
+def test_a_peer_that_is_a_module_computes_a_function_of_ours_and_a_library_its_own():
+    assert peers.computes("softmax") == ""
+    for name in peers.names():
+        assert peers.computes(name) == ("" if name in TRAINERS else peers.PEERS[name].twin)
+
+
 @pytest.mark.parametrize("name", peers.names())
 def test_a_peers_memory_is_predicted_from_a_head_of_ours(name):
     twin = peers.measured_as(cell(name))
@@ -398,6 +404,7 @@ def test_a_sweep_of_peers_has_an_entry_for_every_cell_of_every_peer(headbench):
             assert min(line["seconds"]) > 0
             assert line["iterations"] >= 1
             assert (line["multiply_adds"] is None) == (where.head in peers.names())
+            assert line["computes"] == peers.computes(where.head)
     assert {line["cell"]["head"] for line in lines} == {"softmax", *peers.names()}
     assert {line["cell"]["head"] for line in lines} > set(peers.names())
 
