@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as some
 
 import heads
 from bench import peers
@@ -14,6 +16,7 @@ from bench.cells import SWEEPS
 from bench.measure.workload import Workload
 from bench.peers.fasttext import END_OF_LINE, LABEL, TOKENS, FastText
 from bench.peers.gensim import Gensim
+from bench.peers.quack import quarter, rows
 from bench.peers.trainer import LONG_ENOUGH, per_batch
 from heads.trees import Tree
 from reports.results import Cell
@@ -96,7 +99,7 @@ def test_a_cuda_kernel_is_our_softmax_up_to_its_rounding(name, rounding, classes
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", ["quack", "quack-chunked"])
 @pytest.mark.parametrize("batch", [7, 64, 1000])
-@pytest.mark.parametrize(("features", "classes"), [(128, 128), (128, 5120), (2048, 1024)])
+@pytest.mark.parametrize(("features", "classes"), [(256, 128), (256, 5120), (2048, 1024)])
 def test_quack_is_our_softmax_up_to_bfloat16(name, batch, features, classes):
     size = {"batch": batch, "features": features, "classes": classes}
     theirs = peers.build(present(name, dtype="bfloat16", device="cuda", **size))
@@ -347,6 +350,11 @@ def test_what_cannot_be_measured_is_said(found, reason):
         ({"dtype": "float16"}, "quack computes in bfloat16 only"),
         ({"classes": 100}, "quack takes multiples of 128 classes and of 8 features only"),
         ({"features": 12}, "quack takes multiples of 128 classes and of 8 features only"),
+        ({"batch": 2_000}, "quack takes no chunk of 2,048 samples of as many features"),
+        (
+            {"features": 4_096, "batch": 8_192},
+            "quack takes no chunk of 4,096 samples of as many features",
+        ),
     ],
 )
 def test_quack_refuses_what_its_fused_kernels_do_not_compute(monkeypatch, differs, reason):
@@ -354,6 +362,20 @@ def test_quack_refuses_what_its_fused_kernels_do_not_compute(monkeypatch, differ
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     fits = {"classes": 2**15, "features": 2048, "dtype": "bfloat16", "device": "cuda"}
     assert peers.why_not(cell("quack", **(fits | differs))) == reason
+
+
+@given(some.integers(1, 10_000), some.sampled_from([128 * n for n in range(1, 40)]))
+def test_a_quarter_of_quacks_batch_is_in_four_chunks_at_most_or_more_of_it_at_a_time(
+    batch, features
+):
+    size = quarter(batch, features)
+    assert size % 128 == 0
+    assert -(-batch // size) <= 4
+    chunks = [min(size, batch - begin) for begin in range(0, batch, size)]
+    assert rows(batch, size) == {128 * -(-chunk // 128) for chunk in chunks}
+    if features in rows(batch, size):
+        padded = range(128, batch + 128, 128)
+        assert all(features in rows(batch, one) for one in padded if one >= size)
 
 
 @pytest.mark.parametrize(
