@@ -50,10 +50,10 @@ PROGRAMS = 4
 
 
 class Unsure(NamedTuple):
-    """Samples that no descent could answer, in the first places of (N,); and their count, (1,)."""
+    """Samples that no descent could answer, in the first places of (N,); and how many, (1,)."""
 
     samples: Tensor
-    count: Tensor
+    number: Tensor
 
 
 # A compiler that sees the tensors between the kernels would lay them out as it likes.
