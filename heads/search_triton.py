@@ -15,6 +15,7 @@ Importing this module fails wherever Triton cannot compile.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -33,11 +34,14 @@ SURE = math.log(0.5) + 1e-3
 SAMPLES = 64
 """Of a program's tile."""
 
-HEIGHT = 7
-"""Of a program's subtree, in levels."""
+FEWEST = 16
+"""Of those, where there are no more."""
 
-NODES = 16
-"""Fewest of a matrix product."""
+NODES = 128
+"""Of a program's tile: its subtrees."""
+
+HEIGHT = 7
+"""Most levels of a subtree."""
 
 BYTES = 128
 """Of a row that are loaded at a time."""
@@ -62,10 +66,11 @@ def best_leaf(weight: Tensor, bias: Tensor, input: Tensor) -> tuple[Tensor, Tens
     """The most probable leaf: (n - 1, d), (n - 1,), (N, d) -> log-probability and leaf, (N,)."""
     features = input.contiguous()
     value, leaf, unsure = descend(weight, bias, features)
-    kept = max(SAMPLES, ELEMENTS >> max(0, len(weight).bit_length() - HEIGHT))
+    heights = _heights(len(weight).bit_length())
+    kept = max(SAMPLES, ELEMENTS >> sum(heights[1:]))
     for start in range(0, len(input), kept):
         size = min(kept, len(input) - start)
-        _climb(weight, bias, features, value, leaf, unsure, start, size)
+        _climb(weight, bias, features, value, leaf, unsure, heights, start, size)
     return value, leaf
 
 
@@ -93,30 +98,43 @@ def _climb(
     value: Tensor,
     leaf: Tensor,
     unsure: Unsure,
+    heights: list[int],
     start: int,
     size: int,
 ) -> None:
     """Into `value` and `leaf` the best leaf of each of the unsure in places from `start` on."""
     below, leaf_below = value, leaf  # nothing is below the lowest level
-    depth = len(weight).bit_length()
-    for end in range(depth, 0, -HEIGHT):
-        height = min(HEIGHT, end)
-        roots = 1 << (end - height)
-        subtrees = max(1, NODES >> height)
+    samples, levels = _power(size, SAMPLES, FEWEST), sum(heights)
+    programs, precision = PROGRAMS * _processors(input.device), _precision(weight)
+    for height in heights:
+        lowest = levels == sum(heights)
+        levels -= height
+        roots = 1 << levels
+        subtrees = NODES >> height
         if roots == 1:
             best, best_leaf = value, leaf
         else:
             best = value.new_empty(roots, size)
             best_leaf = leaf.new_empty(roots, size, dtype=torch.int32)
-        tiles = _blocks(size, SAMPLES) * _blocks(roots, subtrees)
-        _fold[(min(tiles, PROGRAMS * _processors(input.device)),)](
+        tiles = _blocks(size, samples) * _blocks(roots, subtrees)
+        _fold[(min(tiles, programs),)](
             input, weight, bias, *unsure, below, leaf_below, best, best_leaf,
             start, size, len(weight) + 1, input.size(1), roots,
-            SAMPLES=SAMPLES, ROOTS=subtrees, HEIGHT=height, COLUMNS=BYTES // weight.itemsize,
-            LOWEST=end == depth, HIGHEST=roots == 1, PRECISION=_precision(weight),
+            SAMPLES=samples, ROOTS=subtrees, HEIGHT=height, COLUMNS=BYTES // weight.itemsize,
+            LOWEST=lowest, HIGHEST=roots == 1, PRECISION=precision,
             LIMIT=LARGEST_SCORE, num_warps=4, num_stages=3,
         )  # fmt: skip
         below, leaf_below = best, best_leaf
+
+
+def _heights(depth: int) -> list[int]:
+    """Levels of each launch, the lowest first, which has no more than the others.
+
+    It is nearly all of the work, and a tile's last columns, in different threads, are dear to fold.
+    """
+    launches = _blocks(depth, HEIGHT)
+    ends = [depth * i // launches for i in range(launches + 1)]
+    return [end - start for start, end in pairwise(ends)]
 
 
 def _precision(weight: Tensor) -> str:
@@ -171,20 +189,14 @@ def _fold(
         place = tile % blocks * SAMPLES + tl.arange(0, SAMPLES)
         there = place < some
         sample = tl.load(unsure + start + place, mask=there, other=0).to(tl.int64)
+        first = roots + tile // blocks * ROOTS
         column = tl.arange(0, ROOTS << HEIGHT)
-        root = tile // blocks * ROOTS + column % ROOTS
-        node, side = roots + root, column // ROOTS
-        inner = (side > 0) & (root < roots)
-        for _ in tl.static_range(HEIGHT - 1):
-            # Sums, as Triton 3.6 fails to compile some of the choices that these are.
-            deeper = (side > 1).to(tl.int32)
-            node += deeper * (node + side % 2)
-            side >>= deeper
-        inner &= node < leaves
+        node = _node(column, first, ROOTS, HEIGHT)
+        inner = (column >= ROOTS) & (first + column % ROOTS < 2 * roots) & (node < leaves)
         row = (node - 1).to(tl.int64)
         score = tl.zeros((SAMPLES, ROOTS << HEIGHT), dtype=tl.float32)
-        for first in range(0, width, COLUMNS):
-            k = first + tl.arange(0, COLUMNS)
+        for passed in range(0, width, COLUMNS):
+            k = passed + tl.arange(0, COLUMNS)
             xs = tl.load(
                 x + sample[:, None] * width + k[None, :],
                 mask=there[:, None] & (k < width)[None, :], other=0,
@@ -197,7 +209,8 @@ def _fold(
         score += tl.load(b + row, mask=inner, other=0).to(tl.float32)[None, :]
         odds = tl.exp(tl.minimum(tl.maximum(score, -LIMIT), LIMIT))
         odds, now = _halves(odds)
-        _, node = _halves(node[None, :])
+        column = (ROOTS << HEIGHT) // 2 + tl.arange(0, (ROOTS << HEIGHT) // 2)
+        node = _node(column, first, ROOTS, HEIGHT)[None, :]
         if LOWEST:
             # A child is a leaf, the best below itself, for certain, as is a node that is one.
             goes_right = now > 1
@@ -219,7 +232,7 @@ def _fold(
             right *= now
             best_below = tl.maximum(left, right) / (now + 1)
             leaf_of = tl.where(right > left, right_leaf, left_leaf)
-        root = tile // blocks * ROOTS + tl.arange(0, ROOTS)
+        root = first - roots + tl.arange(0, ROOTS)
         mask = there[:, None] & (root < roots)[None, :]
         if HIGHEST:
             at = sample[:, None] + root[None, :]
@@ -228,6 +241,18 @@ def _fold(
             at = root.to(tl.int64)[None, :] * size + place[:, None]
         tl.store(best + at, best_below, mask=mask)
         tl.store(leaf + at, leaf_of, mask=mask)
+
+
+@triton.jit
+def _node(column, first, ROOTS: tl.constexpr, HEIGHT: tl.constexpr):
+    """The node that a column of a tile stands for, the subtrees' roots being `first` and next."""
+    node, side = first + column % ROOTS, column // ROOTS
+    for _ in tl.static_range(HEIGHT - 1):
+        # Sums, as Triton 3.6 fails to compile some of the choices that these are.
+        deeper = (side > 1).to(tl.int32)
+        node += deeper * (node + side % 2)
+        side >>= deeper
+    return node
 
 
 @triton.jit

@@ -79,8 +79,9 @@ def test_triton_finds_the_best_leaf(kernels: ModuleType, leaves: int, scale: flo
 def test_triton_scoring_all_finds_it_in_heaps_of_any_shape(
     kernels: ModuleType, leaves: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In up to three launches."""
+    """In up to three launches, of tiles of several subtrees."""
     monkeypatch.setattr(kernels, "HEIGHT", 2)
+    monkeypatch.setattr(kernels, "NODES", 16)
     Case(leaves).check(kernels)
 
 
