@@ -18,7 +18,7 @@ from torch import Tensor
 
 from heads.autograd import untraced
 from heads.heap import LARGEST_SCORE
-from heads.paths_triton import _power
+from heads.launch_triton import power as _power
 
 SURE = math.log(0.5) + 1e-3
 """More than half, whatever the roundings."""

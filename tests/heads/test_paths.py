@@ -27,7 +27,7 @@ from heads.kernels import path_log_prob
 from heads.tree_softmax import TreeSoftmax
 from heads.tree_tables import softmax_over_children
 from heads.trees import Tree, balanced, huffman
-from heads.walk import BackEnd, Heap, Table
+from heads.walk import BackEnd, Gradient, Heap, Table
 
 ROOT = Path(heads.__file__).parents[1]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -149,7 +149,7 @@ def test_a_walk_is_that_of_float64(name: str, case: Case, size: int) -> None:
     walk = module.walk(given.input, given.weight, given.bias, given.paths, True)
     close(walk.output, given.output)
     close(walk.jacobian, given.jacobian)
-    found = walk.sums(given.grad)
+    found = walk.sums(Gradient(given.grad))
     rows = found.rows.cpu()
     if found.distinct:
         assert (rows.diff() > 0).all()
@@ -161,7 +161,7 @@ def test_a_walk_is_that_of_float64(name: str, case: Case, size: int) -> None:
     touched = given.grad_bias.nonzero().flatten().tolist()
     assert set(rows.tolist()) == set(touched)
     weight, bias = given.weight.clone(), given.bias.clone()
-    walk.add(given.grad, -0.5, weight, bias)
+    walk.add(Gradient(given.grad), -0.5, weight, bias)
     close(weight, given.weight.double().cpu() - 0.5 * given.grad_weight)
     close(bias, given.bias.double().cpu() - 0.5 * given.grad_bias)
 
@@ -174,10 +174,10 @@ def test_nothing_is_a_batch_too(name: str, case: Case) -> None:
     walk = module.walk(given.input, given.weight, given.bias, given.paths, True)
     assert walk.output.shape == (0,)
     assert walk.jacobian.shape == given.input.shape
-    found = walk.sums(given.grad)
+    found = walk.sums(Gradient(given.grad))
     assert not found.weight.any()
     weight = given.weight.clone()
-    walk.add(given.grad, 1.0, weight, given.bias.clone())
+    walk.add(Gradient(given.grad), 1.0, weight, given.bias.clone())
     assert torch.equal(weight, given.weight)
 
 
@@ -191,7 +191,7 @@ def test_any_width_will_do(name: str, width: int) -> None:
         close(walk.output, given.output)
         close(walk.jacobian, given.jacobian)
         weight, bias = torch.zeros_like(given.weight), torch.zeros_like(given.bias)
-        walk.add(given.grad, 1.0, weight, bias)
+        walk.add(Gradient(given.grad), 1.0, weight, bias)
         close(weight, given.grad_weight)
 
 
@@ -205,8 +205,8 @@ def test_many_samples_of_one_class_sum_up(name: str) -> None:
         paths = given.paths._replace(**{given.paths._fields[0]: target})
         walk = module.walk(given.input, given.weight, given.bias, paths, True)
         weight, bias = torch.zeros_like(given.weight), torch.zeros_like(given.bias)
-        walk.add(given.grad, 1.0, weight, bias)
-        found = walk.sums(given.grad)
+        walk.add(Gradient(given.grad), 1.0, weight, bias)
+        found = walk.sums(Gradient(given.grad))
         sums = torch.zeros_like(weight).index_add_(0, found.rows, found.weight)
         close(weight, sums.double().cpu())
         # Of one class, all slopes are functions of the input alone: autograd of the head agrees.

@@ -1,0 +1,81 @@
+"""Launching Triton's kernels with less of Python's time, of which a launch takes most.
+
+Importing this module fails wherever Triton cannot compile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.compiler import CompiledKernel
+from triton.runtime.jit import JITFunction
+
+CHECKED = {"debug": True, "sanitize_overflow": False}
+"""Options of a kernel with assertions, of which Triton is to add none of its own."""
+
+_compiled: dict[Hashable, CompiledKernel] = {}
+
+
+def launch(
+    kernel: Any, grid: tuple[int, ...], *args: Tensor | int | float, **constants: Any
+) -> None:
+    """Launch a kernel over a grid, as `kernel[grid](*args, **constants)` does.
+
+    What Triton compiled for one call is looked up by all that it may have been specialised for, and
+    launched as it is: Triton's own way to it takes several times as long. The interpreter, which
+    compiles nothing, goes Triton's way.
+
+    Args:
+        kernel: from `triton.jit`; its constants are its last parameters.
+        grid: how many programs there are, along one axis or two.
+        args: tensors of the current device, integers below 2^63, floats.
+        constants: by name, in any order, and Triton's options.
+    """
+    device = args[0].device.index  # type: ignore
+    key = (kernel, device, *constants.items(), *specialization(args))
+    found = _compiled.get(key)
+    if found is None:
+        found = kernel[grid](*args, **constants)
+        if isinstance(kernel, JITFunction) and isinstance(found, CompiledKernel):
+            _compiled[key] = found
+        return
+    stream = torch._C._cuda_getCurrentRawStream(device)
+    names = kernel.arg_names[len(args) :]
+    found[(*grid, 1, 1)](*args, *(constants[name] for name in names), stream=stream)
+
+
+def specialization(args: tuple[Tensor | int | float, ...]) -> list[Hashable]:
+    """All of these that a compiled kernel may depend on, or more."""
+    kinds: list[Hashable] = []
+    for value in args:
+        if isinstance(value, Tensor):
+            kinds += (value.dtype, value.data_ptr() % 16)
+        elif isinstance(value, int):
+            kinds += (type(value), value % 16, value == 1, -(2**31) <= value < 2**31)
+        else:
+            kinds.append(float)
+    return kinds
+
+
+def power(size: int, most: int = 2**20, least: int = 1) -> int:
+    """The power of two that a tile for so many needs, between these bounds."""
+    return max(least, min(most, 1 << (max(1, size) - 1).bit_length()))
+
+
+def blocks(size: int, block: int) -> int:
+    """How many blocks cover so many."""
+    return -(-size // block)
+
+
+@triton.jit
+def _nothing(x):
+    tl.store(x, 0.0)
+
+
+if torch.cuda.is_available():
+    _nothing[(1,)](torch.empty(1, device="cuda"))  # raises where nothing can be compiled
