@@ -18,7 +18,7 @@ from triton.runtime.jit import JITFunction
 CHECKED = {"debug": True, "sanitize_overflow": False}
 """Options of a kernel with assertions, of which Triton is to add none of its own."""
 
-_compiled: dict[Hashable, CompiledKernel] = {}
+_compiled: dict[Hashable, tuple[CompiledKernel, list[Any]]] = {}
 
 
 def launch(
@@ -36,17 +36,17 @@ def launch(
         args: tensors of the current device, integers below 2^63, floats.
         constants: by name, in any order, and Triton's options.
     """
-    device = args[0].device.index  # type: ignore
-    key = (kernel, device, *constants.items(), *specialization(args))
+    device = torch.cuda.current_device() if torch.cuda.is_available() else -1
+    key = (kernel.fn, device, *constants.items(), *specialization(args))
     found = _compiled.get(key)
-    if found is None:
-        found = kernel[grid](*args, **constants)
-        if isinstance(kernel, JITFunction) and isinstance(found, CompiledKernel):
-            _compiled[key] = found
+    if found is not None:
+        compiled, values = found
+        stream = torch._C._cuda_getCurrentRawStream(device)
+        compiled[(*grid, 1, 1)](*args, *values, stream=stream)
         return
-    stream = torch._C._cuda_getCurrentRawStream(device)
-    names = kernel.arg_names[len(args) :]
-    found[(*grid, 1, 1)](*args, *(constants[name] for name in names), stream=stream)
+    compiled = kernel[grid](*args, **constants)
+    if isinstance(kernel, JITFunction) and isinstance(compiled, CompiledKernel):
+        _compiled[key] = compiled, [constants[name] for name in kernel.arg_names[len(args) :]]
 
 
 def specialization(args: tuple[Tensor | int | float, ...]) -> list[Hashable]:
@@ -54,9 +54,9 @@ def specialization(args: tuple[Tensor | int | float, ...]) -> list[Hashable]:
     kinds: list[Hashable] = []
     for value in args:
         if isinstance(value, Tensor):
-            kinds += (value.dtype, value.data_ptr() % 16)
+            kinds += (value.dtype, value.data_ptr() % 16 == 0)
         elif isinstance(value, int):
-            kinds += (type(value), value % 16, value == 1, -(2**31) <= value < 2**31)
+            kinds += (type(value), value % 16 == 0, value == 1, -(2**31) <= value < 2**31)
         else:
             kinds.append(float)
     return kinds

@@ -51,9 +51,9 @@ def back_end(weight: Tensor, *others: Tensor) -> BackEnd:
     return cast("BackEnd", found or paths_torch)
 
 
-def gathers(weight: Tensor) -> bool:
+def gathers(weight: Tensor, *others: Tensor) -> bool:
     """Whether walking a path means torch's gathers, which few rows are not worth."""
-    return back_end(weight) is cast("BackEnd", paths_torch)
+    return back_end(weight, *others) is cast("BackEnd", paths_torch)
 
 
 def path_loss(
