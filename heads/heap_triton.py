@@ -19,6 +19,12 @@ CROWD = 16
 MOST_LEVELS = 8
 """Of which it may be one."""
 
+SHARED = 128
+"""Likewise, from which on a step sums up chunks of them before it adds to the row by atomics."""
+
+MOST_SHARED_LEVELS = 6
+"""Of which it may do so."""
+
 CHUNK, MOST_AT_ONCE = 64, 4096
 """Samples whose sum is then added to the others': by atomics, and in a fixed order."""
 
@@ -70,7 +76,7 @@ class HeapWalk:
             weight.index_add_(0, found.rows, found.weight, alpha=scale)
             bias.index_add_(0, found.rows, found.bias, alpha=scale)
         elif size:
-            top, tile = min((size // 128).bit_length(), 6), power(width, 64, 16)
+            top, tile = min((size // SHARED).bit_length(), MOST_SHARED_LEVELS), power(width, 64, 16)
             rows = power(1 << top, 32, 16)
             tiles = blocks((1 << top) - 1, rows) * blocks(width, tile) * blocks(size, CHUNK)
             launch(
@@ -277,7 +283,9 @@ def _add(
         at = w + top_row[:, None] * width + columns[None, :]
         mask = exists[:, None] & (columns < width)[None, :]
         tl.atomic_add(at, total, mask=mask, sem="relaxed")
-        tl.atomic_add(b + top_row, offset, mask=top_row < tl.where(first == 0, top_rows, 0), sem="relaxed")
+        tl.atomic_add(
+            b + top_row, offset, mask=top_row < tl.where(first == 0, top_rows, 0), sem="relaxed"
+        )
     else:
         i = (pid - tiles).to(tl.int64)
         step = top + tl.arange(0, LEVELS)

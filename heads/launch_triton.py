@@ -12,13 +12,12 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.compiler import CompiledKernel
-from triton.runtime.jit import JITFunction
 
 CHECKED = {"debug": True, "sanitize_overflow": False}
 """Options of a kernel with assertions, of which Triton is to add none of its own."""
 
-_compiled: dict[Hashable, tuple[CompiledKernel, list[Any]]] = {}
+_compiled: dict[Hashable, tuple[Any, list[Any]]] = {}
+"""By kernel and specialization: what Triton made of it, and the values of its constants."""
 
 
 def launch(
@@ -27,17 +26,17 @@ def launch(
     """Launch a kernel over a grid, as `kernel[grid](*args, **constants)` does.
 
     What Triton compiled for one call is looked up by all that it may have been specialised for, and
-    launched as it is: Triton's own way to it takes several times as long. The interpreter, which
+    launched as it is: Triton's own way to it takes three times as long. The interpreter, which
     compiles nothing, goes Triton's way.
 
     Args:
-        kernel: from `triton.jit`; its constants are its last parameters.
+        kernel: from `triton.jit`, of a module; its constants are its last parameters.
         grid: how many programs there are, along one axis or two.
         args: tensors of the current device, integers below 2^63, floats.
-        constants: by name, in any order, and Triton's options.
+        constants: by name, all of them, and Triton's options.
     """
     device = torch.cuda.current_device() if torch.cuda.is_available() else -1
-    key = (kernel.fn, device, *constants.items(), *specialization(args))
+    key = (id(kernel), device, *constants.items(), *specialization(args))
     found = _compiled.get(key)
     if found is not None:
         compiled, values = found
@@ -45,18 +44,19 @@ def launch(
         compiled[(*grid, 1, 1)](*args, *values, stream=stream)
         return
     compiled = kernel[grid](*args, **constants)
-    if isinstance(kernel, JITFunction) and isinstance(compiled, CompiledKernel):
+    if type(compiled).__name__ == "CompiledKernel":
         _compiled[key] = compiled, [constants[name] for name in kernel.arg_names[len(args) :]]
 
 
-def specialization(args: tuple[Tensor | int | float, ...]) -> list[Hashable]:
+def specialization(args: tuple[Tensor | int | float, ...]) -> list[object]:
     """All of these that a compiled kernel may depend on, or more."""
-    kinds: list[Hashable] = []
+    kinds: list[object] = []
     for value in args:
         if isinstance(value, Tensor):
-            kinds += (value.dtype, value.data_ptr() % 16 == 0)
+            kinds += [value.dtype, value.data_ptr() % 16 == 0]
         elif isinstance(value, int):
-            kinds += (type(value), value % 16 == 0, value == 1, -(2**31) <= value < 2**31)
+            small = -(2**31) <= value < 2**31
+            kinds += [type(value), value % 16 == 0, value == 1, small]
         else:
             kinds.append(float)
     return kinds

@@ -120,13 +120,13 @@ class _PathLoss(torch.autograd.Function):
     def backward(
         ctx: Any, grad_output: Tensor | None, grad_loss: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        input, *_ = ctx.saved_tensors  # raises where the graph is used up or this has changed
+        features, *_ = ctx.saved_tensors  # raises where the graph is used up or this has changed
         walk: Walk = ctx.walk
         weight, bias = ctx.weight, ctx.bias
         grad = _gradient(grad_output, grad_loss, walk.output, ctx.rate is not None)
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_input = input.new_empty(input.shape)
+            grad_input = torch.empty_like(features, memory_format=torch.contiguous_format)
         if ctx.rate is not None:
             walk.add(grad, -ctx.rate, weight, bias, grad_input)
         elif not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):

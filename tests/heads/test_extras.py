@@ -49,7 +49,7 @@ KERNEL = """
 class Kernel:
     def __getitem__(self, grid): return self.launch
     def launch(self, *args, **options): {launch}
-def jit(function): return Kernel()
+def jit(function=None, **options): return Kernel() if function else jit
 """
 
 BROKEN_TRITON = {
