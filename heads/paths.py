@@ -101,16 +101,16 @@ class _PathLoss(torch.autograd.Function):
         sparse: bool,
         rate: float | None,
     ) -> tuple[Tensor, Tensor]:
+        ctx.weight, ctx.bias, ctx.sparse, ctx.rate = weight.detach(), bias.detach(), sparse, rate
         with on_device(weight):
             ctx.walk = back_end(weight, bias).walk(
-                input.detach(), weight.detach(), bias.detach(), paths, ctx.needs_input_grad[0]
+                input.detach(), ctx.weight, ctx.bias, paths, ctx.needs_input_grad[0]
             )
         if rate is not None and ctx.needs_input_grad[0]:
             _ = ctx.walk.jacobian  # made now: before the backward another step may move the rows
         # For autograd's checks. The rows of a step of our own are meant to change.
         ctx.save_for_backward(input, *(() if rate is not None else (weight,)))
         ctx.set_materialize_grads(False)
-        ctx.weight, ctx.bias, ctx.sparse, ctx.rate = weight.detach(), bias.detach(), sparse, rate
         # Not the tensor itself, whose graph would then hold it: nothing would be freed in time.
         return ctx.walk.output.detach(), ctx.walk.loss.detach()
 
