@@ -14,19 +14,17 @@ FEW_ROWS = 256
 """Up to so many rows the whole gradient is one product, without atomics."""
 
 CROWD = 16
-"""Samples to a row, on average, from which on their fixed-order sum is a product."""
+"""Samples to a row, on average, from which on it has one place in a row-sparse gradient."""
 
 MOST_LEVELS = 8
-"""Of which it may be one."""
+"""Of which the rows may have one."""
 
-SHARED = 128
-"""Likewise, from which on a step sums up chunks of them before it adds to the row by atomics."""
+SHARED = 64
+"""Samples to a row, on average, from which on a step sums up chunks of them before it adds to it by
+atomics."""
 
 MOST_SHARED_LEVELS = 6
 """Of which it may do so."""
-
-CHUNK, MOST_AT_ONCE = 64, 4096
-"""Samples whose sum is then added to the others': by atomics, and in a fixed order."""
 
 WHOLE = 256
 """Widest rows that a program holds whole, so that it reads them once."""
@@ -76,14 +74,15 @@ class HeapWalk:
             weight.index_add_(0, found.rows, found.weight, alpha=scale)
             bias.index_add_(0, found.rows, found.bias, alpha=scale)
         elif size:
-            top, tile = min((size // SHARED).bit_length(), MOST_SHARED_LEVELS), power(width, 64, 16)
-            rows = power(1 << top, 32, 16)
-            tiles = blocks((1 << top) - 1, rows) * blocks(width, tile) * blocks(size, CHUNK)
+            top = min((size // SHARED).bit_length(), MOST_SHARED_LEVELS)
+            chunk = 32 if size < 2048 else 128  # few are to wait for each other, or to add
+            rows, tile = power(1 << top, 32, 16), power(width, chunk, 16)
+            tiles = blocks((1 << top) - 1, rows) * blocks(width, tile) * blocks(size, chunk)
             launch(
                 _add, (tiles + size,), self._input, self._leaf, self._slopes, grad.values,
                 self.jacobian, self.jacobian if grad_input is None else grad_input, weight, bias,
                 grad.factor, scale, grad.most, size, self._leaves, self._depth, top, width,
-                grad.values.stride(0), ROWS=rows, SAMPLES=32, TILE=tile, CHUNK=CHUNK,
+                grad.values.stride(0), ROWS=rows, SAMPLES=32, TILE=tile, CHUNK=chunk,
                 LEVELS=power(self._depth - top), COLUMNS=power(width, 128),
                 WANTED=grad_input is not None, **CHECKED,
             )  # fmt: skip
@@ -104,23 +103,17 @@ class HeapWalk:
         bias = self._slopes.new_empty(pairs)
         if not size:
             return RowSums(rows.zero_(), weight.zero_(), bias.zero_(), False)
-        chunks, tile = blocks(size, MOST_AT_ONCE), power(width, 32, 16)
-        parts, offsets = weight, bias
-        if chunks > 1:
-            parts = self._slopes.new_empty(chunks, top_rows, width)
-            offsets = self._slopes.new_empty(chunks, top_rows)
-        tiles = blocks(top_rows, 16) * blocks(width, tile) * chunks
+        samples = power(size, 128, 16)
+        tile = power(width, 2048 // samples)
+        tiles = top_rows * blocks(width, tile)
         programs = tiles + size * (self._depth - top) + (0 if grad_input is None else size)
         launch(
             _sum, (programs,), self._input, self._sorted(), self._slopes, grad.values,
-            self.jacobian, self.jacobian if grad_input is None else grad_input, weight, bias,
-            parts, offsets, rows, grad.factor, grad.most, size, self._leaves, self._depth, top,
-            top_rows, width, grad.values.stride(0), ROWS=16, SAMPLES=64, TILE=tile,
-            CHUNK=MOST_AT_ONCE, RUN=16, COLUMNS=power(width, 128), **CHECKED,
+            self.jacobian, self.jacobian if grad_input is None else grad_input, weight, bias, rows,
+            grad.factor, grad.most, size, self._leaves, self._depth, top, top_rows, width,
+            grad.values.stride(0), SAMPLES=samples, TILE=tile, RUN=8, COLUMNS=power(width, 128),
+            num_warps=2, **CHECKED,
         )  # fmt: skip
-        if chunks > 1:
-            torch.sum(parts, 0, out=weight[:top_rows])
-            torch.sum(offsets, 0, out=bias[:top_rows])
         return RowSums(rows, weight, bias, False)
 
     def _top(self) -> int:
@@ -244,7 +237,7 @@ def _add_samples(
     slope = tl.load(slopes + i[None, :] * depth + level[:, None], mask=passed, other=0)
     slope *= factor[None, :]
     total = tl.dot(slope, _tile(x, i, there, first, width, TILE), total, input_precision="ieee")
-    return total, offset + tl.sum(slope, axis=1), passed
+    return total, offset + tl.sum(slope, axis=1)
 
 
 @triton.jit(do_not_specialize=["size", "leaves", "depth", "top", "stride"])
@@ -275,7 +268,7 @@ def _add(
             there = some < size
             ends = _place(tl.load(leaf + some, mask=there, other=0), leaves, depth)
             factor = share * scale * _factors(grad, some, there, stride, most)
-            total, offset, _ = _add_samples(
+            total, offset = _add_samples(
                 total, offset, x, slopes, some, there, ends, factor, top_row + 1, level,
                 exists, depth, first, width, TILE,
             )  # fmt: skip
@@ -313,71 +306,74 @@ def _rank(
     """Sort some samples by their places: as many of all come before each."""
     i = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
     place = _place(tl.load(leaf + i, mask=i < size, other=0), leaves, depth)
-    rank = tl.zeros((SAMPLES,), dtype=tl.int32)
-    for s in range(0, size, OTHERS):
-        j = s + tl.arange(0, OTHERS)
+    ours = place.to(tl.int32)[:, None]
+    before = tl.zeros((SAMPLES, OTHERS), dtype=tl.int32)
+    for first in range(0, size, OTHERS):
+        j = first + tl.arange(0, OTHERS)
         other = _place(tl.load(leaf + j, mask=j < size, other=0), leaves, depth)
-        tie = (other[None, :] == place[:, None]) & (j[None, :] < i[:, None])
-        before = ((other[None, :] < place[:, None]) | tie) & (j < size)[None, :]
-        rank += tl.sum(before.to(tl.int32), axis=1)
+        theirs = tl.where(j < size, other, 2**31 - 1).to(tl.int32)[None, :]
+        tie = (theirs == ours) & (j[None, :] < i[:, None])
+        before += ((theirs < ours) | tie).to(tl.int32)
+    rank = tl.sum(before, axis=1)
     tl.store(ranked + rank, place, mask=i < size)
     tl.store(ranked + size + rank, i.to(tl.int64), mask=i < size)
 
 
+@triton.jit
+def _add_run(
+    total, offset, x, order, slopes, grad, at, same, share, stride, most, depth, step, first, width,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Add some samples' terms to columns of the gradient of a row that all pass at this step."""
+    i = tl.load(order + at, mask=same, other=0)
+    slope = tl.load(slopes + i * depth + step, mask=same, other=0)
+    slope *= share * _factors(grad, i, same, stride, most)
+    total += tl.sum(slope[:, None] * _tile(x, i, same, first, width, TILE), axis=0)
+    return total, offset + tl.sum(slope, axis=0)
+
+
 @triton.jit(do_not_specialize=["size", "leaves", "depth", "top", "top_rows", "stride"])
 def _sum(
-    x, places, slopes, grad, jacobian, grad_input, weight, bias, parts, offsets, rows, share, most,
-    size, leaves, depth, top, top_rows, width, stride,
-    ROWS: tl.constexpr, SAMPLES: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr,
+    x, places, slopes, grad, jacobian, grad_input, weight, bias, rows, share, most, size, leaves,
+    depth, top, top_rows, width, stride, SAMPLES: tl.constexpr, TILE: tl.constexpr,
     RUN: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """In a fixed order: the gradient of rows near the root, of the others, and of the input.
 
-    Of a row near the root it is a product over a chunk of the samples from left to right; of
-    others, per sample and level, a sum, made where the sample is the first of them.
+    From left to right, the samples that pass a node follow each other. Near the root a program sums
+    up some columns of a row; elsewhere, per sample and level, a whole row, if the sample is its
+    first.
     """
     pid = tl.program_id(0)
-    row_blocks = tl.cdiv(top_rows, ROWS)
-    column_blocks = tl.cdiv(width, TILE)
-    tiles = row_blocks * column_blocks * tl.cdiv(size, CHUNK)
-    levels = depth - top
     order = places + size
+    column_blocks = tl.cdiv(width, TILE)
+    tiles = top_rows * column_blocks
+    levels = depth - top
     if pid < tiles:
-        top_row = pid % row_blocks * ROWS + tl.arange(0, ROWS)
-        top_node = top_row + 1
-        exists = top_row < top_rows
-        level = _level(top_node)
-        first = pid // row_blocks % column_blocks * TILE
-        chunk = pid // row_blocks // column_blocks
-        top_total = tl.zeros((ROWS, TILE), dtype=tl.float32)
-        top_offset = tl.zeros((ROWS,), dtype=tl.float32)
-        hits = tl.zeros((ROWS,), dtype=tl.int32)
-        for start in range(chunk * CHUNK, tl.minimum((chunk + 1) * CHUNK, size), SAMPLES):
-            some = start + tl.arange(0, SAMPLES)
-            there = some < size
-            ends = tl.load(places + some, mask=there, other=0)
-            them = tl.load(order + some, mask=there, other=0)
-            factor = share * _factors(grad, them, there, stride, most)
-            top_total, top_offset, passed = _add_samples(
-                top_total, top_offset, x, slopes, them, there, ends, factor, top_node, level,
-                exists, depth, first, width, TILE,
+        top_row = pid // column_blocks
+        left = pid % column_blocks * TILE
+        level = tl.sum(((top_row + 1) >> tl.arange(1, 9) > 0).to(tl.int32), axis=0)
+        lowered = depth - level
+        start, end = 0, 0
+        for t in range(0, size, 8 * SAMPLES):
+            some = t + tl.arange(0, 8 * SAMPLES)
+            ancestor = tl.load(places + some, mask=some < size, other=0) >> lowered
+            start += tl.sum(((ancestor <= top_row) & (some < size)).to(tl.int32), axis=0)
+            end += tl.sum(((ancestor <= top_row + 1) & (some < size)).to(tl.int32), axis=0)
+        top_total = tl.zeros((TILE,), dtype=tl.float32)
+        top_offset = 0.0
+        for t in range(start, end, SAMPLES):
+            among = t + tl.arange(0, SAMPLES)
+            top_total, top_offset = _add_run(
+                top_total, top_offset, x, order, slopes, grad, among, among < end, share, stride,
+                most, depth, level, left, width, TILE,
             )  # fmt: skip
-            hits += tl.sum(passed.to(tl.int32), axis=1)
-        columns = first + tl.arange(0, TILE)
-        at = chunk * top_rows + top_row
-        mask = exists[:, None] & (columns < width)[None, :]
-        tl.store(parts + at[:, None] * width + columns[None, :], top_total, mask=mask)
-        tl.store(offsets + at, top_offset, mask=top_row < tl.where(first == 0, top_rows, 0))
-        if (chunk == 0) & (first == 0):
-            for start in range(CHUNK, size, SAMPLES):
-                some = start + tl.arange(0, SAMPLES)
-                ends = tl.load(places + some, mask=some < size, other=0)
-                passed = (ends[None, :] >> tl.maximum(depth - level, 0)[:, None]) == top_node[
-                    :, None
-                ]
-                hits += tl.sum(passed.to(tl.int32), axis=1)
+        some_columns = left + tl.arange(0, TILE)
+        tl.store(weight + top_row * width + some_columns, top_total, mask=some_columns < width)
+        if left == 0:
+            tl.store(bias + top_row, top_offset)
             # A row that no sample passes stands for the root, with zeros.
-            tl.store(rows + top_row, tl.where(hits > 0, top_row, 0).to(tl.int64), mask=exists)
+            tl.store(rows + top_row, tl.where(end > start, top_row, 0).to(tl.int64))
     elif pid < tiles + size * levels:
         s = (pid - tiles) // levels
         step = top + (pid - tiles) % levels
@@ -390,23 +386,22 @@ def _sum(
         # Who has no row of its own repeats its deepest one, with zeros.
         deepest = tl.where((place >> 1) < leaves, place >> 1, place >> 2)
         tl.store(rows + pair, tl.where(own, node, deepest) - 1)
-        for k in range(0, width, COLUMNS):
-            few = k + tl.arange(0, COLUMNS)
+        for first in range(0, width, COLUMNS):
             total = tl.zeros((COLUMNS,), dtype=tl.float32)
             offset = 0.0
-            t = s
+            at = s
             going = own.to(tl.int32)
             while going > 0:
-                run = t + tl.arange(0, RUN)
+                run = at + tl.arange(0, RUN)
                 same = (tl.load(places + run, mask=run < size, other=0) >> shift) == node
-                i = tl.load(order + run, mask=same, other=0)
-                slope = tl.load(slopes + i * depth + step, mask=same, other=0)
-                slope *= share * _factors(grad, i, same, stride, most)
-                total += tl.sum(slope[:, None] * _tile(x, i, same, k, width, COLUMNS), axis=0)
-                offset += tl.sum(slope, axis=0)
-                t += RUN
+                total, offset = _add_run(
+                    total, offset, x, order, slopes, grad, run, same, share, stride, most, depth,
+                    step, first, width, COLUMNS,
+                )  # fmt: skip
+                at += RUN
                 going = tl.min(same.to(tl.int32), axis=0)
-            tl.store(weight + pair * width + few, total, mask=few < width)
+            columns = first + tl.arange(0, COLUMNS)
+            tl.store(weight + pair * width + columns, total, mask=columns < width)
             tl.store(bias + pair, offset)
     else:
         one = (pid - tiles - size * levels).to(tl.int64)

@@ -32,15 +32,16 @@ def launch(
     Args:
         kernel: from `triton.jit`, of a module; its constants are its last parameters.
         grid: how many programs there are, along one axis or two.
-        args: tensors of the current device, integers below 2^63, floats.
+        args: tensors of the current device, the first argument among them; integers below 2^63;
+            floats.
         constants: by name, all of them, and Triton's options.
     """
-    device = torch.cuda.current_device() if torch.cuda.is_available() else -1
-    key = (id(kernel), device, *constants.items(), *specialization(args))
+    device = args[0].device
+    key = (id(kernel), device, *constants, *constants.values(), *specialization(args))
     found = _compiled.get(key)
     if found is not None:
         compiled, values = found
-        stream = torch._C._cuda_getCurrentRawStream(device)
+        stream = torch._C._cuda_getCurrentRawStream(device.index)
         compiled[(*grid, 1, 1)](*args, *values, stream=stream)
         return
     compiled = kernel[grid](*args, **constants)
