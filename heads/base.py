@@ -201,8 +201,11 @@ class Head(nn.Module, ABC):
             raise ValueError(f"input must be floating point, got {input.dtype}")
         return input.to(self.dtype)
 
-    def check_target(self, input: Tensor, target: Tensor) -> None:
-        """Raise a `ValueError` unless `target` is (N,) int64 in [0, num_classes)."""
+    def check_target(self, input: Tensor, target: Tensor, range_too: bool = True) -> None:
+        """Raise a `ValueError` unless `target` is (N,) int64 in [0, num_classes).
+
+        The latter is a caller's to leave to a kernel that asserts it anyway.
+        """
         if target.dtype != torch.int64:
             raise ValueError(f"target must be torch.int64, got {target.dtype}")
         if target.shape != input.shape[:1]:
@@ -210,6 +213,8 @@ class Head(nn.Module, ABC):
                 f"target must have shape ({input.size(0)},) like the input's batch, "
                 f"got {tuple(target.shape)}"
             )
+        if not range_too:
+            return
         expected = f"target must be in [0, {self.num_classes}) (num_classes)"
         if target.is_cuda:
             # The device asserts that an index is in range: one launch, where comparisons take five.

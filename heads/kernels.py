@@ -153,12 +153,9 @@ class RowSparse(Head):
 def _mark_coalesced(parameter: Tensor) -> None:
     """Mark the gradient, unless it is a sum of several and does not deserve it."""
     gradient = parameter.grad
-    if gradient is not None and gradient.is_sparse:
-        rows = gradient._indices()[0]
-        if rows.is_cpu:
-            array = rows.numpy()  # several times as fast for so few
-            ascend = bool((array[1:] > array[:-1]).all())
-            gradient._coalesced_(ascend)
+    if gradient is not None and gradient.is_sparse and gradient.is_cpu:
+        array = gradient._indices()[0].numpy()  # several times as fast for so few
+        gradient._coalesced_(bool((array[1:] > array[:-1]).all()))
 
 
 def path_log_prob(scores: Tensor, signs: Tensor, offsets: Tensor) -> Tensor:

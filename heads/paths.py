@@ -13,6 +13,7 @@ row-sparse gradient for any optimizer, a dense one, or the step itself, is the s
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -25,6 +26,7 @@ from heads.base import at_least_float32
 from heads.extras import optional
 from heads.kernels import on_device, row_sparse_gradient
 from heads.transforms import in_ddp
+from heads.walk import MULTIPLIED, Gradient, differentiate
 
 if TYPE_CHECKING:
     from heads.walk import BackEnd, Heap, Table, Walk
@@ -49,9 +51,9 @@ def back_end(weight: Tensor, *others: Tensor) -> BackEnd:
     return cast("BackEnd", found or paths_torch)
 
 
-def gathers(weight: Tensor) -> bool:
+def gathers(weight: Tensor, *others: Tensor) -> bool:
     """Whether walking a path means torch's gathers, which few rows are not worth."""
-    return back_end(weight) is cast("BackEnd", paths_torch)
+    return back_end(weight, *others) is cast("BackEnd", paths_torch)
 
 
 def path_loss(
@@ -99,19 +101,18 @@ class _PathLoss(torch.autograd.Function):
         sparse: bool,
         rate: float | None,
     ) -> tuple[Tensor, Tensor]:
+        ctx.weight, ctx.bias, ctx.sparse, ctx.rate = weight.detach(), bias.detach(), sparse, rate
         with on_device(weight):
             ctx.walk = back_end(weight, bias).walk(
-                input.detach(), weight.detach(), bias.detach(), paths, ctx.needs_input_grad[0]
+                input.detach(), ctx.weight, ctx.bias, paths, ctx.needs_input_grad[0]
             )
         if rate is not None and ctx.needs_input_grad[0]:
             _ = ctx.walk.jacobian  # made now: before the backward another step may move the rows
         # For autograd's checks. The rows of a step of our own are meant to change.
         ctx.save_for_backward(input, *(() if rate is not None else (weight,)))
         ctx.set_materialize_grads(False)
-        ctx.weight, ctx.bias, ctx.sparse, ctx.rate = weight.detach(), bias.detach(), sparse, rate
         # Not the tensor itself, whose graph would then hold it: nothing would be freed in time.
-        output = ctx.walk.output.detach()
-        return output, -output.mean()
+        return ctx.walk.output.detach(), ctx.walk.loss.detach()
 
     @staticmethod
     @once_differentiable
@@ -119,57 +120,66 @@ class _PathLoss(torch.autograd.Function):
     def backward(
         ctx: Any, grad_output: Tensor | None, grad_loss: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors  # raises where the graph is used up or the input has changed
+        features, *_ = ctx.saved_tensors  # raises where the graph is used up or this has changed
         walk: Walk = ctx.walk
         weight, bias = ctx.weight, ctx.bias
-        if ctx.rate is not None:
-            _check_factor(grad_output, grad_loss)
-        grad = _sample_gradients(grad_output, grad_loss, walk.output)
+        grad = _gradient(grad_output, grad_loss, walk.output, ctx.rate is not None)
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_input = (grad.unsqueeze(1) * walk.jacobian).to(weight.dtype)
+            grad_input = torch.empty_like(features, memory_format=torch.contiguous_format)
         if ctx.rate is not None:
-            walk.add(grad, -ctx.rate, weight, bias)
-        elif ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            if ctx.sparse:
-                found = walk.sums(grad)
-                grad_weight = row_sparse_gradient(found.rows, found.weight, weight, found.distinct)
-                grad_bias = row_sparse_gradient(found.rows, found.bias, bias, found.distinct)
-            else:
-                sums, offsets = (at_least_float32(torch.zeros_like(p)) for p in (weight, bias))
-                walk.add(grad, 1.0, sums, offsets)
-                grad_weight, grad_bias = sums.to(weight.dtype), offsets.to(bias.dtype)
+            walk.add(grad, -ctx.rate, weight, bias, grad_input)
+        elif not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
+            if grad_input is not None:
+                differentiate(grad.product(), walk.jacobian, grad_input)
+        elif ctx.sparse:
+            found = walk.sums(grad, grad_input)
+            grad_weight = row_sparse_gradient(found.rows, found.weight, weight, found.distinct)
+            grad_bias = row_sparse_gradient(found.rows, found.bias, bias, found.distinct)
+        else:
+            sums, offsets = (at_least_float32(torch.zeros_like(p)) for p in (weight, bias))
+            walk.add(grad, 1.0, sums, offsets, grad_input)
+            grad_weight, grad_bias = sums.to(weight.dtype), offsets.to(bias.dtype)
         if not graph_is_kept():
             del ctx.walk  # as autograd frees what it saved; the loss may live on
         return grad_input, grad_weight, grad_bias, None, None, None
 
 
-def _sample_gradients(
-    grad_output: Tensor | None, grad_loss: Tensor | None, output: Tensor
-) -> Tensor:
-    """The gradient in each log-probability, of which the loss is the negative mean: -> (N,)."""
+def _gradient(
+    grad_output: Tensor | None, grad_loss: Tensor | None, output: Tensor, step: bool
+) -> Gradient:
+    """The gradient in each log-probability, of which the loss is the negative mean.
+
+    Whoever makes a step of it wants to know that it is a loss's, and not that of a multiple.
+    """
+    share = -1 / max(1, len(output))
     if grad_loss is None:
-        return torch.zeros_like(output) if grad_output is None else grad_output.contiguous()
-    if grad_output is None and grad_loss.is_cpu:  # one operator, where the other way takes four
-        return torch.full_like(output, grad_loss.item() / -max(1, len(output)))
-    share = grad_loss / -max(1, len(output))
+        grad_output = torch.zeros_like(output) if grad_output is None else grad_output
+        if step and len(output):
+            # A sum over the samples is as good a loss as their mean.
+            _check_factor(grad_output.abs().mean())
+        return Gradient(grad_output)
     if grad_output is None:
-        return share.to(output.dtype).expand(len(output)).contiguous()
-    return grad_output + share
+        if grad_loss.is_cpu:
+            if step:
+                _check_factor(grad_loss.abs())
+            return Gradient(torch.full_like(output, grad_loss.item() * share))
+        most = LARGEST_FACTOR if step else math.inf
+        return Gradient(grad_loss.expand(output.shape), share, most)
+    if step:
+        _check_factor(grad_loss.abs())
+        if len(output):
+            _check_factor(grad_output.abs().mean())
+    return Gradient(grad_output + grad_loss * share)
 
 
-def _check_factor(grad_output: Tensor | None, grad_loss: Tensor | None) -> None:
-    """Raise unless these are the gradients of a loss, and not of a multiple of it."""
-    factors = [] if grad_loss is None else [grad_loss.abs()]
-    if grad_output is not None and len(grad_output):
-        # A sum over the samples is as good a loss as their mean.
-        factors.append(grad_output.abs().mean())
-    for factor in factors:
-        if factor.device.type != "cpu":
-            torch._assert_async(factor <= LARGEST_FACTOR, "the loss came back multiplied")
-        elif factor.item() > LARGEST_FACTOR:
-            raise RuntimeError(
-                f"the loss of hierarchical-fused came back multiplied by {factor.item():g}, which "
-                "would go into its weights; leave out the GradScaler or the factor, or use "
-                "'hierarchical'"
-            )
+def _check_factor(factor: Tensor) -> None:
+    """Raise unless this is the gradient of a loss, and not of a multiple of it."""
+    if factor.device.type != "cpu":
+        torch._assert_async(factor <= LARGEST_FACTOR, MULTIPLIED)
+    elif factor.item() > LARGEST_FACTOR:
+        raise RuntimeError(
+            f"the loss of hierarchical-fused came back multiplied by {factor.item():g}, which "
+            "would go into its weights; leave out the GradScaler or the factor, or use "
+            "'hierarchical'"
+        )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from heads.loops import FAST, compiled, shared, threads_for
 from heads.tree_tables import ZERO_SCORE
-from heads.walk import Heap, RowSums, Table
+from heads.walk import Gradient, Heap, RowSums, Table, differentiate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,18 +85,38 @@ class NumbaWalk:
             self._runs_of = _runs_of_table
         self._slopes = slopes
 
-    def sums(self, grad: Tensor) -> RowSums:
-        """The gradient in the rows, from that in the outputs, (N,)."""
+    @property
+    def loss(self) -> Tensor:
+        """()."""
+        return -self.output.mean()
+
+    def sums(self, grad: Gradient, grad_input: Tensor | None = None) -> RowSums:
+        """See `heads.walk.Walk`."""
+        values = self._values(grad, grad_input)
         rows = torch.empty(self._slopes.size, dtype=torch.int64)
-        runs, pairs = self._runs(grad, 1.0, rows.numpy())
-        weight, bias = grad.new_empty(runs, self._input.shape[1]), grad.new_empty(runs)
+        runs, pairs = self._runs(values, 1.0, rows.numpy())
+        weight, bias = values.new_empty(runs, self._input.shape[1]), values.new_empty(runs)
         self._add(pairs, weight, bias, fresh=True)
         return RowSums(rows[:runs], weight, bias, True)
 
-    def add(self, grad: Tensor, scale: float, weight: Tensor, bias: Tensor) -> None:
-        """Add the same gradient, times `scale`, to the rows of (R, d) and (R,), in place."""
+    def add(
+        self,
+        grad: Gradient,
+        scale: float,
+        weight: Tensor,
+        bias: Tensor,
+        grad_input: Tensor | None = None,
+    ) -> None:
+        """See `heads.walk.Walk`."""
         rows = np.empty(self._slopes.size, np.int64)
-        self._add(self._runs(grad, scale, rows)[1], weight, bias, fresh=False)
+        values = self._values(grad, grad_input)
+        self._add(self._runs(values, scale, rows)[1], weight, bias, fresh=False)
+
+    def _values(self, grad: Gradient, grad_input: Tensor | None) -> Tensor:
+        values = grad.product()
+        if grad_input is not None:
+            differentiate(values, self.jacobian, grad_input)
+        return values
 
     def _runs(self, grad: Tensor, scale: float, rows: Array) -> tuple[int, Pairs]:
         """How many rows there are; and pairs of a sample and a row, sorted by row.

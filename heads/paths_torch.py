@@ -20,7 +20,7 @@ from heads.base import at_least_float32
 from heads.heap import heap_path
 from heads.kernels import score_pairs
 from heads.tree_tables import softmax_over_children
-from heads.walk import Heap, RowSums, Table
+from heads.walk import Gradient, Heap, RowSums, Table, differentiate
 
 
 def walk(
@@ -73,13 +73,28 @@ class TorchWalk:
             per_sample_weights=self._slopes.to(self._weight.dtype),
         )
 
-    def sums(self, grad: Tensor) -> RowSums:
-        """The gradient in the rows, from that in the outputs, (N,)."""
-        return row_sums(self._input, self._rows, self._samples, self._slopes, self._order, grad)
+    @property
+    def loss(self) -> Tensor:
+        """()."""
+        return -self.output.mean()
 
-    def add(self, grad: Tensor, scale: float, weight: Tensor, bias: Tensor) -> None:
-        """Add the same gradient, times `scale`, to the rows of (R, d) and (R,), in place."""
-        found = self.sums(grad)
+    def sums(self, grad: Gradient, grad_input: Tensor | None = None) -> RowSums:
+        """See `heads.walk.Walk`."""
+        values = grad.product()
+        if grad_input is not None:
+            differentiate(values, self.jacobian, grad_input)
+        return row_sums(self._input, self._rows, self._samples, self._slopes, self._order, values)
+
+    def add(
+        self,
+        grad: Gradient,
+        scale: float,
+        weight: Tensor,
+        bias: Tensor,
+        grad_input: Tensor | None = None,
+    ) -> None:
+        """See `heads.walk.Walk`."""
+        found = self.sums(grad, grad_input)
         # Each row once: the same bits, in whatever order it is done.
         weight.index_add_(0, found.rows, found.weight, alpha=scale)
         bias.index_add_(0, found.rows, found.bias, alpha=scale)

@@ -25,8 +25,7 @@ from torch import Tensor
 
 from heads.autograd import untraced
 from heads.heap import LARGEST_SCORE
-from heads.paths_triton import _blocks, _power
-from heads.softmax_fused_triton import _processors
+from heads.launch_triton import blocks, launch, power, processors
 
 SURE = math.log(0.5) + 1e-3
 """More than half, whatever the roundings."""
@@ -84,9 +83,10 @@ def descend(weight: Tensor, bias: Tensor, input: Tensor) -> tuple[Tensor, Tensor
         torch.zeros(1, dtype=torch.int32, device=input.device),
     )
     if size:
-        _descend[(size,)](
+        launch(
+            _descend, (size,),
             input, weight, bias, value, leaf, *unsure, len(weight) + 1, width, SURE,
-            COLUMNS=_power(width, 1024),
+            COLUMNS=power(width, 1024),
         )  # fmt: skip
     return value, leaf, unsure
 
@@ -104,8 +104,8 @@ def _climb(
 ) -> None:
     """Into `value` and `leaf` the best leaf of each of the unsure in places from `start` on."""
     below, leaf_below = value, leaf  # nothing is below the lowest level
-    samples, levels = _power(size, SAMPLES, FEWEST), sum(heights)
-    programs, precision = PROGRAMS * _processors(input.device), _precision(weight)
+    samples, levels = power(size, SAMPLES, FEWEST), sum(heights)
+    programs, precision = PROGRAMS * processors(input.device), _precision(weight)
     for height in heights:
         lowest = levels == sum(heights)
         levels -= height
@@ -116,8 +116,9 @@ def _climb(
         else:
             best = value.new_empty(roots, size)
             best_leaf = leaf.new_empty(roots, size, dtype=torch.int32)
-        tiles = _blocks(size, samples) * _blocks(roots, subtrees)
-        _fold[(min(tiles, programs),)](
+        tiles = blocks(size, samples) * blocks(roots, subtrees)
+        launch(
+            _fold, (min(tiles, programs),),
             input, weight, bias, *unsure, below, leaf_below, best, best_leaf,
             start, size, len(weight) + 1, input.size(1), roots,
             SAMPLES=samples, ROOTS=subtrees, HEIGHT=height, COLUMNS=BYTES // weight.itemsize,
@@ -132,7 +133,7 @@ def _heights(depth: int) -> list[int]:
 
     It is nearly all of the work, and a tile's last columns, in different threads, are dear to fold.
     """
-    launches = _blocks(depth, HEIGHT)
+    launches = blocks(depth, HEIGHT)
     ends = [depth * i // launches for i in range(launches + 1)]
     return [end - start for start, end in pairwise(ends)]
 
@@ -183,13 +184,13 @@ def _fold(
     finds levels, and a node's children.
     """
     some = tl.minimum(tl.load(count) - start, size)
-    blocks = tl.cdiv(some, SAMPLES)
+    across = tl.cdiv(some, SAMPLES)
     # Programs next to each other share the weight's rows.
-    for tile in range(tl.program_id(0), blocks * tl.cdiv(roots, ROOTS), tl.num_programs(0)):
-        place = tile % blocks * SAMPLES + tl.arange(0, SAMPLES)
+    for tile in range(tl.program_id(0), across * tl.cdiv(roots, ROOTS), tl.num_programs(0)):
+        place = tile % across * SAMPLES + tl.arange(0, SAMPLES)
         there = place < some
         sample = tl.load(unsure + start + place, mask=there, other=0).to(tl.int64)
-        first = roots + tile // blocks * ROOTS
+        first = roots + tile // across * ROOTS
         column = tl.arange(0, ROOTS << HEIGHT)
         node = _node(column, first, ROOTS, HEIGHT)
         inner = (column >= ROOTS) & (first + column % ROOTS < 2 * roots) & (node < leaves)

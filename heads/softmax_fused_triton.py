@@ -18,7 +18,6 @@ Importing this module fails wherever Triton cannot compile.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -26,6 +25,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from heads.launch_triton import blocks, launch, power, processors
 from heads.softmax_torch import Perturbation
 from heads.softmax_triton import _gumbel, _keys
 
@@ -78,7 +78,8 @@ def log_sums(
     sums = input.new_empty(parts, size, dtype=torch.float32)
     score = input.new_zeros(size, dtype=torch.float32)
     if size:
-        _log_sums[(_blocks(size, tiles.held), parts)](
+        launch(
+            _log_sums, (blocks(size, tiles.held), parts),
             input, weight, bias, target, sums, score, keys, tau, size, classes, input.size(1),
             per_part, ROWS=tiles.held, COLUMNS=tiles.passed, **_how(input, noise, products, tiles),
         )  # fmt: skip
@@ -112,7 +113,8 @@ def input_gradient(
     per_part, parts = _parts(input, classes, tiles)
     sums = input.new_empty(parts, size, width, dtype=torch.float32)
     if size:
-        _input_gradient[(_blocks(size, tiles.held), parts)](
+        launch(
+            _input_gradient, (blocks(size, tiles.held), parts),
             input, weight, bias, target, log_sum, grad, sums, keys, tau, size, classes, width,
             per_part, ROWS=tiles.held, COLUMNS=tiles.passed, **_how(input, noise, products, tiles),
         )  # fmt: skip
@@ -134,7 +136,8 @@ def weight_gradient(
     tiles, keys, tau = _tiles(input, products), *_perturbing(noise, target)
     grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
     if classes:
-        _weight_gradient[(_blocks(classes, tiles.held),)](
+        launch(
+            _weight_gradient, (blocks(classes, tiles.held),),
             input, weight, bias, target, log_sum, grad, grad_weight, grad_bias, keys, tau, size,
             classes, input.size(1), ROWS=tiles.passed, COLUMNS=tiles.held,
             **_how(input, noise, products, tiles),
@@ -148,7 +151,7 @@ def _perturbing(noise: Perturbation | None, target: Tensor) -> tuple[Tensor, Ten
         return target, target
     keys = target.new_empty(2, len(target), dtype=torch.int32)
     if len(target):
-        _write_keys[(_blocks(len(target), 256),)](keys, noise.seed, len(target), ROWS=256)
+        launch(_write_keys, (blocks(len(target), 256),), keys, noise.seed, len(target), ROWS=256)
     return keys, noise.tau
 
 
@@ -160,20 +163,9 @@ def _tiles(input: Tensor, products: torch.dtype) -> Tiles:
 
 def _parts(input: Tensor, classes: int, tiles: Tiles) -> tuple[int, int]:
     """Classes of a part of a sum over all of them, and how many parts that makes."""
-    together = _blocks(
-        PROGRAMS * _processors(input.device), _blocks(max(1, len(input)), tiles.held)
-    )
-    per_part = _blocks(_blocks(max(1, classes), tiles.passed), together) * tiles.passed
-    return per_part, _blocks(classes, per_part)
-
-
-@cache
-def _processors(device: torch.device) -> int:
-    return (
-        torch.cuda.get_device_properties(device).multi_processor_count
-        if device.type == "cuda"
-        else 1
-    )
+    together = blocks(PROGRAMS * processors(input.device), blocks(max(1, len(input)), tiles.held))
+    per_part = blocks(blocks(max(1, classes), tiles.passed), together) * tiles.passed
+    return per_part, blocks(classes, per_part)
 
 
 def _how(
@@ -185,17 +177,13 @@ def _how(
         rounded = torch.backends.cuda.matmul.fp32_precision == "tf32"
         precision = "bf16x3" if rounded else "bf16x6"
     return {
-        "WIDTH": max(16, triton.next_power_of_2(input.size(1))),
+        "WIDTH": power(input.size(1), least=16),
         "NOISE": noise is not None,
         "PRECISION": precision,
         "DTYPE": getattr(tl, str(products).removeprefix("torch.")),
         "num_warps": tiles.warps,
         "num_stages": tiles.stages,
     }
-
-
-def _blocks(size: int, block: int) -> int:
-    return -(-size // block)
 
 
 @triton.jit

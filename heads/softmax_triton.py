@@ -18,6 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from heads.launch_triton import blocks, launch
 from heads.softmax_torch import Perturbation
 
 ELEMENTS = 2**23
@@ -50,7 +51,8 @@ class Running:
         size, classes = logits.shape
         seed, tau = self._noise or (self._target, self._mass)
         columns = max(4, min(1024, 1 << (classes - 1).bit_length()))
-        _accumulate[(size,)](
+        launch(
+            _accumulate, (size,),
             logits, self._target, self._most, self._mass, self._score, seed, tau, start, classes,
             COLUMNS=columns, NOISE=self._noise is not None, num_warps=8,
         )  # fmt: skip
@@ -83,12 +85,13 @@ def slopes(
     """
     size, classes = logits.shape
     seed, tau = noise or (target, log_sum)
-    blocks = -(-classes // COLUMNS)
+    across = blocks(classes, COLUMNS)
     # Few columns of many samples would leave most of the device idle.
-    rows = ROWS * max(1, -(-size * blocks // (ROWS * PROGRAMS)))
-    parts = max(1, -(-size // rows))
+    rows = ROWS * max(1, blocks(size * across, ROWS * PROGRAMS))
+    parts = max(1, blocks(size, rows))
     sums = log_sum.new_empty(parts, classes)
-    _differentiate[(blocks, parts)](
+    launch(
+        _differentiate, (across, parts),
         logits, log_sum, target.contiguous(), grad.contiguous(), sums, seed, tau, size, start,
         classes, rows, ROWS=ROWS, COLUMNS=COLUMNS, NOISE=noise is not None,
     )  # fmt: skip
@@ -99,8 +102,7 @@ def slopes(
 def drawn(noise: Perturbation, size: int, classes: int, start: int = 0) -> Tensor:
     """The noise itself, that of a slice of `classes` from `start` on: (size, classes)."""
     result = torch.empty(size, classes, device=noise.seed.device)
-    grid = (size, -(-classes // 64))
-    _draw[grid](result, noise.seed, start, classes, COLUMNS=64)
+    launch(_draw, (size, blocks(classes, 64)), result, noise.seed, start, classes, COLUMNS=64)
     return result
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -53,11 +55,41 @@ class RowSums(NamedTuple):
     distinct: bool
 
 
+class Gradient(NamedTuple):
+    """What comes back to the outputs of a walk, in parts that a kernel puts together by itself.
+
+    Attributes:
+        values: (N,), in the dtype of the output; perhaps one number, expanded.
+        factor: to be multiplied with.
+        most: beyond this a value is a mistake, with which no row may move; finite on an accelerator
+            only, where asking takes time.
+    """
+
+    values: Tensor
+    factor: float = 1.0
+    most: float = math.inf
+
+    def product(self) -> Tensor:
+        """The gradient, (N,), contiguous, checked by the device."""
+        if self.most < math.inf:
+            torch._assert_async((self.values.abs() <= self.most).all(), MULTIPLIED)
+        return self.values.contiguous() if self.factor == 1 else self.values * self.factor
+
+
+MULTIPLIED = "the loss came back multiplied"
+
+
+def differentiate(grad: Tensor, jacobian: Tensor, grad_input: Tensor) -> None:
+    """Write the gradient in the input, (N, d), from that in the outputs, (N,), and (N, d)."""
+    torch.mul(grad.unsqueeze(1), jacobian, out=grad_input)
+
+
 class Walk(Protocol):
     """What a back end knows of a batch once it has walked its paths.
 
     Attributes:
         output: log-probability of each sample's class, (N,), float32 at least.
+        loss: minus their mean, ().
         jacobian: of each output in its sample's input, (N, d).
     """
 
@@ -66,14 +98,33 @@ class Walk(Protocol):
         """(N,)."""
 
     @property
+    def loss(self) -> Tensor:
+        """()."""
+
+    @property
     def jacobian(self) -> Tensor:
         """(N, d); only if the walk was told that it is wanted."""
 
-    def sums(self, grad: Tensor) -> RowSums:
-        """The gradient in the rows, from that in the outputs, (N,): row-sparse."""
+    def sums(self, grad: Gradient, grad_input: Tensor | None = None) -> RowSums:
+        """The gradient in the rows, from that in the outputs: row-sparse.
 
-    def add(self, grad: Tensor, scale: float, weight: Tensor, bias: Tensor) -> None:
-        """Add the same gradient, times `scale`, to the rows of (R, d) and (R,), in place."""
+        Args:
+            grad: in the outputs.
+            grad_input: where to write the gradient in the input as well, (N, d), contiguous.
+        """
+
+    def add(
+        self,
+        grad: Gradient,
+        scale: float,
+        weight: Tensor,
+        bias: Tensor,
+        grad_input: Tensor | None = None,
+    ) -> None:
+        """Add the same gradient, times `scale`, to the rows of (R, d) and (R,), in place.
+
+        That in the input, if it is to be written, stays as it is.
+        """
 
 
 class BackEnd(Protocol):

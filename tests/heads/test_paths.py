@@ -27,7 +27,7 @@ from heads.kernels import path_log_prob
 from heads.tree_softmax import TreeSoftmax
 from heads.tree_tables import softmax_over_children
 from heads.trees import Tree, balanced, huffman
-from heads.walk import BackEnd, Heap, Table
+from heads.walk import BackEnd, Gradient, Heap, Table
 
 ROOT = Path(heads.__file__).parents[1]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -100,12 +100,15 @@ class Batch(NamedTuple):
     grad_bias: Tensor
 
 
-def batch(case: Case, device: str, size: int = SAMPLES, width: int = 6) -> Batch:
+def batch(
+    case: Case, device: str, size: int = SAMPLES, width: int = 6, target: Tensor | None = None
+) -> Batch:
     """In float32; what follows from it, in float64 by autograd."""
     torch.manual_seed(0)
-    target = torch.randint(case.classes, (size,))
-    if size > 2:
-        target[1] = target[0]  # one class twice
+    if target is None:
+        target = torch.randint(case.classes, (size,))
+        if size > 2:
+            target[1] = target[0]  # one class twice
     paths: Heap | Table
     rows = case.rows
     if case.tree is None:
@@ -149,7 +152,7 @@ def test_a_walk_is_that_of_float64(name: str, case: Case, size: int) -> None:
     walk = module.walk(given.input, given.weight, given.bias, given.paths, True)
     close(walk.output, given.output)
     close(walk.jacobian, given.jacobian)
-    found = walk.sums(given.grad)
+    found = walk.sums(Gradient(given.grad))
     rows = found.rows.cpu()
     if found.distinct:
         assert (rows.diff() > 0).all()
@@ -161,7 +164,7 @@ def test_a_walk_is_that_of_float64(name: str, case: Case, size: int) -> None:
     touched = given.grad_bias.nonzero().flatten().tolist()
     assert set(rows.tolist()) == set(touched)
     weight, bias = given.weight.clone(), given.bias.clone()
-    walk.add(given.grad, -0.5, weight, bias)
+    walk.add(Gradient(given.grad), -0.5, weight, bias)
     close(weight, given.weight.double().cpu() - 0.5 * given.grad_weight)
     close(bias, given.bias.double().cpu() - 0.5 * given.grad_bias)
 
@@ -174,10 +177,10 @@ def test_nothing_is_a_batch_too(name: str, case: Case) -> None:
     walk = module.walk(given.input, given.weight, given.bias, given.paths, True)
     assert walk.output.shape == (0,)
     assert walk.jacobian.shape == given.input.shape
-    found = walk.sums(given.grad)
+    found = walk.sums(Gradient(given.grad))
     assert not found.weight.any()
     weight = given.weight.clone()
-    walk.add(given.grad, 1.0, weight, given.bias.clone())
+    walk.add(Gradient(given.grad), 1.0, weight, given.bias.clone())
     assert torch.equal(weight, given.weight)
 
 
@@ -191,7 +194,7 @@ def test_any_width_will_do(name: str, width: int) -> None:
         close(walk.output, given.output)
         close(walk.jacobian, given.jacobian)
         weight, bias = torch.zeros_like(given.weight), torch.zeros_like(given.bias)
-        walk.add(given.grad, 1.0, weight, bias)
+        walk.add(Gradient(given.grad), 1.0, weight, bias)
         close(weight, given.grad_weight)
 
 
@@ -205,8 +208,8 @@ def test_many_samples_of_one_class_sum_up(name: str) -> None:
         paths = given.paths._replace(**{given.paths._fields[0]: target})
         walk = module.walk(given.input, given.weight, given.bias, paths, True)
         weight, bias = torch.zeros_like(given.weight), torch.zeros_like(given.bias)
-        walk.add(given.grad, 1.0, weight, bias)
-        found = walk.sums(given.grad)
+        walk.add(Gradient(given.grad), 1.0, weight, bias)
+        found = walk.sums(Gradient(given.grad))
         sums = torch.zeros_like(weight).index_add_(0, found.rows, found.weight)
         close(weight, sums.double().cpu())
         # Of one class, all slopes are functions of the input alone: autograd of the head agrees.
@@ -218,6 +221,95 @@ def test_many_samples_of_one_class_sum_up(name: str) -> None:
         )[0]
         (expected,) = torch.autograd.grad(reference @ given.grad.double().cpu(), w)
         close(weight, expected)
+
+
+@pytest.mark.skipif("triton" not in NAMES, reason="of Triton's kernels")
+@pytest.mark.parametrize("ranked", [8192, 8], ids=["few", "many"])
+def test_near_the_root_triton_sums_up_crowds(ranked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many samples that rows near the root have a place of their own."""
+    kernels = import_module("heads.heap_triton")
+    monkeypatch.setattr(kernels, "MOST_RANKED", ranked)
+    monkeypatch.setattr(kernels, "CROWD", 1)
+    monkeypatch.setattr(kernels, "SHARED", 8)
+    target = torch.randint(700, (70,))
+    target[:66] //= 3  # hardly anyone on the right
+    given = batch(CASES["heap-700"], DEVICE, 70, 20, target)
+    walk = back_end("triton")[0].walk(given.input, given.weight, given.bias, given.paths, True)
+    grad_input = torch.empty_like(given.input)
+    found = walk.sums(Gradient(given.grad, 0.5), grad_input)
+    close(grad_input, 0.5 * given.grad.double().cpu().unsqueeze(1) * given.jacobian)
+    rows = found.rows.cpu()
+    assert set(rows.tolist()) == set(given.grad_bias.nonzero().flatten().tolist())
+    sums, offsets = torch.zeros(given.grad_weight.shape), torch.zeros(given.grad_bias.shape)
+    close(sums.index_add_(0, rows, found.weight.cpu()), 0.5 * given.grad_weight)
+    close(offsets.index_add_(0, rows, found.bias.cpu()), 0.5 * given.grad_bias)
+    weight, bias = given.weight.clone(), given.bias.clone()
+    walk.add(Gradient(given.grad, 0.5), -0.5, weight, bias, grad_input.zero_())
+    close(weight, given.weight.double().cpu() - 0.25 * given.grad_weight)
+    close(bias, given.bias.double().cpu() - 0.25 * given.grad_bias)
+    close(grad_input, 0.5 * given.grad.double().cpu().unsqueeze(1) * given.jacobian)
+
+
+@back_ends
+def test_one_number_for_all_is_as_good_as_many(name: str) -> None:
+    """As the mean's gradient comes: expanded, and with the factor beside it."""
+    module, device = back_end(name)
+    for case in (CASES["heap-700"], CASES["heap-100"], CASES["huffman-24"]):
+        given = batch(case, device)
+        walk = module.walk(given.input, given.weight, given.bias, given.paths, True)
+        torch.testing.assert_close(walk.loss, -walk.output.mean())
+        one = Gradient(torch.full((), 0.7, device=device).expand(SAMPLES), -0.2)
+        many = Gradient(torch.full((SAMPLES,), 0.7 * -0.2, device=device))
+        inputs = torch.empty(2, *given.input.shape, device=device)
+        for ours, expected in zip(
+            walk.sums(one, inputs[0])[:3], walk.sums(many, inputs[1])[:3], strict=True
+        ):
+            torch.testing.assert_close(ours, expected)
+        torch.testing.assert_close(*inputs)
+        moved = []
+        for grad, grad_input in zip((one, many), inputs.zero_(), strict=True):
+            weight, bias = given.weight.clone(), given.bias.clone()
+            walk.add(grad, 0.3, weight, bias, grad_input)
+            moved.append((weight, bias))
+        torch.testing.assert_close(*moved)
+        torch.testing.assert_close(*inputs)
+        close(inputs[0], -0.14 * given.jacobian)
+
+
+@pytest.fixture
+def assertions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of kernels, which the interpreter leaves out though a launch asks for them."""
+    if INTERPRETED:
+        interpreter = import_module("triton.runtime.interpreter")
+        options = interpreter.InterpreterOptions(debug=True, sanitize_overflow=False)
+        monkeypatch.setattr(interpreter.interpreter_builder, "options", options)
+
+
+@pytest.mark.skipif(CUDA, reason="a failed assertion of the device ends its process")
+@pytest.mark.usefixtures("assertions")
+@back_ends
+@pytest.mark.parametrize("case", ["heap-100", "heap-700", "huffman-24"])
+def test_no_row_moves_with_a_multiplied_gradient(name: str, case: str) -> None:
+    module, device = back_end(name)
+    given = batch(CASES[case], device)
+    walk = module.walk(given.input, given.weight, given.bias, given.paths, True)
+    weight, bias = given.weight.clone(), given.bias.clone()
+    grad = Gradient(torch.full((), 2.0, device=device).expand(SAMPLES), -0.1, 1.5)
+    with pytest.raises(RuntimeError if name != "triton" else Exception, match="multiplied"):
+        walk.add(grad, 1.0, weight, bias)
+    assert torch.equal(weight, given.weight)
+    walk.add(grad._replace(most=2.0), 1.0, weight, bias)
+    assert not torch.equal(weight, given.weight)
+
+
+@pytest.mark.skipif("triton" not in NAMES or CUDA, reason="as above")
+@pytest.mark.usefixtures("assertions")
+@pytest.mark.parametrize("leaf", [-1, 100])
+def test_tritons_walk_refuses_a_leaf_that_is_none(leaf: int) -> None:
+    given = batch(CASES["heap-100"], DEVICE)
+    paths = Heap(torch.tensor([0, leaf, 1, 2]), 100)
+    with pytest.raises(Exception, match="target"):
+        back_end("triton")[0].walk(given.input, given.weight, given.bias, paths, True)
 
 
 @pytest.mark.skipif("numba" not in NAMES, reason="needs the optional extra 'fast'")
