@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pytest
 
 import heads
-from bench import interrupts
+from bench import interrupts, peers
 from bench.cells import Block, Visit, grouped, timed_as
 from bench.items import identity
 from bench.measure import duet
@@ -123,6 +123,7 @@ def _measure_together(
                 "others_busy": others_busy,
                 "any_labels": not depends_on_labels(cell, cell.phase),
                 "same_as": heads.same_as(cell.head, cell.phase) if cell.head in names else "",
+                "computes": peers.computes(cell.head),
             }
             stopwatch.keep(identity(visit), timing)
 

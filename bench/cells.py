@@ -345,7 +345,7 @@ SWEEPS: dict[str, Sweep] = {
             *(name for name in heads.names() if name not in AS_PUBLISHED),
             *("torch-adaptive", "linear-cross-entropy", "linear-cross-entropy-chunked"),
             *("linear-cross-entropy-auto", "fasttext", "gensim"),
-            *("liger", "liger-chunked", "cut-cross-entropy"),
+            *("liger", "liger-chunked", "cut-cross-entropy", "quack", "quack-chunked"),
         ),
         classes=(100, 2**14, 2**17, 2**20),
         batches=(128, 512),

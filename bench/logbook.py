@@ -212,9 +212,9 @@ class Logbook:
         self._run.write_facts(facts | {"machines": machines})
 
     def _looked(self, machine: identity.Description) -> dict[str, Any]:
-        device = self._plan.device
+        device, dtypes = self._plan.device, self._plan.sweep.dtypes
         return {
-            "machine": machine | limits.measure(device, machine),
+            "machine": machine | limits.measure(device, machine, dtypes),
             "harness_seconds": harness_seconds(timer_of(device)),
         }
 

@@ -51,8 +51,8 @@ class SoftmaxChunked(Softmax):
 
     Args, shape, errors: as `Softmax`.
 
-    On CUDA, for inputs of up to 128 features, kernels make the logits where they are used, three
-    times, and write none of them: see `heads.softmax_fused_triton`.
+    On CUDA, for inputs of up to 128 features, or 256 of 16 bits, kernels make the logits where they
+    are used, three times, and write none of them: see `heads.softmax_fused_triton`.
 
     Cost, in multiply-adds: forward N n d, backward 3 N n d, by those kernels 4 N n d, step
     n (d + 1), predict N n d; with one slice, that of `Softmax`.
@@ -90,7 +90,7 @@ class SoftmaxChunked(Softmax):
         return sliced_forward_cost(self, batch_size)
 
     def backward_cost(self, batch_size: int) -> Cost:
-        """The logits again, for both gradients together or for each, and the gradients' products."""
+        """The logits again, for both gradients at once or for each, and the gradients' products."""
         if fits_one_slice(batch_size, self.linear.weight):
             return super().backward_cost(batch_size)
         return sliced_backward_cost(self, batch_size)
@@ -104,7 +104,7 @@ def sliced_forward_cost(head: Softmax, samples: int) -> Cost:
 
 
 def sliced_backward_cost(head: Softmax, samples: int) -> Cost:
-    """The logits again, for both gradients together or for each, and the gradients' products."""
+    """The logits again, for both gradients at once or for each, and the gradients' products."""
     n, d = head.num_classes, head.in_features
     elements = 2 * n * (d + 1) + 2 * samples * d + samples
     products = 3 if fused_kernels(head.linear.weight, head.linear.bias) is None else 4
@@ -126,7 +126,7 @@ def fused_kernels(weight: Tensor, bias: Tensor) -> ModuleType | None:
     if not weight.is_cuda or weight.dtype == torch.float64 or not len(weight):
         return None
     found = cast("ModuleType | None", optional("heads.softmax_fused_triton"))
-    fits = found is not None and weight.size(1) <= found.WIDEST
+    fits = found is not None and weight.size(1) <= found.widest(_products(weight))
     return found if fits and weight.is_contiguous() and bias.is_contiguous() else None
 
 

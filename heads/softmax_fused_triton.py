@@ -27,10 +27,7 @@ import triton.language as tl
 from torch import Tensor
 
 from heads.softmax_torch import Perturbation
-from heads.softmax_triton import _gumbel
-
-WIDEST = 128
-"""Most features of an input whose gradient a program can hold."""
+from heads.softmax_triton import _gumbel, _keys
 
 PROGRAMS = 2
 """For each multiprocessor, where a sum over the classes is made in parts."""
@@ -45,11 +42,16 @@ class Tiles(NamedTuple):
     stages: int
 
 
-WIDE = Tiles(128, 64, 8, 2)
+SEVERAL = Tiles(128, 64, 8, 2)
 """Where a factor is several bfloat16s."""
 
-NARROW = Tiles(128, 128, 8, 3)
-"""Where it is one number of 16 bits."""
+ONE, ONE_WIDE = Tiles(128, 64, 8, 3), Tiles(64, 64, 4, 2)
+"""Where it is one number of 16 bits, of up to 128 features and of more."""
+
+
+def widest(products: torch.dtype) -> int:
+    """Most features of a row whose gradient a program can hold."""
+    return 128 if products == torch.float32 else 256
 
 
 def log_sums(
@@ -71,13 +73,13 @@ def log_sums(
         products: dtype to which the factors of products are rounded.
     """
     size, classes = len(input), len(weight)
-    tiles, seed, tau = _tiles(products), *(noise or (target, bias))
+    tiles, keys, tau = _tiles(input, products), *_perturbing(noise, target)
     per_part, parts = _parts(input, classes, tiles)
     sums = input.new_empty(parts, size, dtype=torch.float32)
     score = input.new_zeros(size, dtype=torch.float32)
     if size:
         _log_sums[(_blocks(size, tiles.held), parts)](
-            input, weight, bias, target, sums, score, seed, tau, size, classes, input.size(1),
+            input, weight, bias, target, sums, score, keys, tau, size, classes, input.size(1),
             per_part, ROWS=tiles.held, COLUMNS=tiles.passed, **_how(input, noise, products, tiles),
         )  # fmt: skip
     return score, sums.logsumexp(0)
@@ -106,12 +108,12 @@ def input_gradient(
         products: as they were.
     """
     (size, width), classes = input.shape, len(weight)
-    tiles, seed, tau = _tiles(products), *(noise or (target, bias))
+    tiles, keys, tau = _tiles(input, products), *_perturbing(noise, target)
     per_part, parts = _parts(input, classes, tiles)
     sums = input.new_empty(parts, size, width, dtype=torch.float32)
     if size:
         _input_gradient[(_blocks(size, tiles.held), parts)](
-            input, weight, bias, target, log_sum, grad, sums, seed, tau, size, classes, width,
+            input, weight, bias, target, log_sum, grad, sums, keys, tau, size, classes, width,
             per_part, ROWS=tiles.held, COLUMNS=tiles.passed, **_how(input, noise, products, tiles),
         )  # fmt: skip
     return sums.sum(0)
@@ -129,19 +131,31 @@ def weight_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Those in the weight and the bias, in their dtype, (n, d) and (n,): see `input_gradient`."""
     size, classes = len(input), len(weight)
-    tiles, seed, tau = _tiles(products), *(noise or (target, bias))
+    tiles, keys, tau = _tiles(input, products), *_perturbing(noise, target)
     grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
     if classes:
         _weight_gradient[(_blocks(classes, tiles.held),)](
-            input, weight, bias, target, log_sum, grad, grad_weight, grad_bias, seed, tau, size,
-            classes, input.size(1), ROWS=min(64, tiles.passed), COLUMNS=tiles.held,
+            input, weight, bias, target, log_sum, grad, grad_weight, grad_bias, keys, tau, size,
+            classes, input.size(1), ROWS=tiles.passed, COLUMNS=tiles.held,
             **_how(input, noise, products, tiles),
         )  # fmt: skip
     return grad_weight, grad_bias
 
 
-def _tiles(products: torch.dtype) -> Tiles:
-    return WIDE if products == torch.float32 else NARROW
+def _perturbing(noise: Perturbation | None, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The two keys of each sample, (2, N), and the temperature, (1,); without noise, anything."""
+    if noise is None:
+        return target, target
+    keys = target.new_empty(2, len(target), dtype=torch.int32)
+    if len(target):
+        _write_keys[(_blocks(len(target), 256),)](keys, noise.seed, len(target), ROWS=256)
+    return keys, noise.tau
+
+
+def _tiles(input: Tensor, products: torch.dtype) -> Tiles:
+    if products == torch.float32:
+        return SEVERAL
+    return ONE if input.size(1) <= 128 else ONE_WIDE
 
 
 def _parts(input: Tensor, classes: int, tiles: Tiles) -> tuple[int, int]:
@@ -185,8 +199,23 @@ def _blocks(size: int, block: int) -> int:
 
 
 @triton.jit
+def _write_keys(keys, seed, size, ROWS: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    first, second = _keys(tl.load(seed), row)
+    tl.store(keys + row, first.to(tl.int32, bitcast=True), mask=row < size)
+    tl.store(keys + size + row, second.to(tl.int32, bitcast=True), mask=row < size)
+
+
+@triton.jit
+def _load_keys(keys, row, there, size):
+    first = tl.load(keys + row, mask=there, other=0).to(tl.uint32, bitcast=True)
+    second = tl.load(keys + size + row, mask=there, other=0).to(tl.uint32, bitcast=True)
+    return first, second
+
+
+@triton.jit
 def _log_sums(
-    x, w, b, target, sums, score, seed, tau, size, classes, width, per_part,
+    x, w, b, target, sums, score, keys, tau, size, classes, width, per_part,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, NOISE: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -197,6 +226,9 @@ def _log_sums(
     there = row < size
     xs = _rows(x, row, there, width, WIDTH, DTYPE)
     wanted = tl.load(target + row, mask=there, other=-1)
+    if NOISE:
+        sharpness = 1 / tl.load(tau)
+        one, two = _load_keys(keys, row, there, size)
     most = tl.full((ROWS,), -float("inf"), dtype=tl.float32)
     mass = tl.zeros((ROWS,), dtype=tl.float32)
     found = tl.zeros((ROWS,), dtype=tl.float32)
@@ -207,7 +239,8 @@ def _log_sums(
         value = tl.dot(xs, tl.trans(ws), input_precision=PRECISION)
         value += tl.load(b + column, mask=inside, other=0).to(tl.float32)[None, :]
         if NOISE:
-            value = (value + _gumbel(tl.load(seed), row, c, COLUMNS)) / tl.load(tau)
+            noise = _gumbel(one[:, None], two[:, None], column[None, :])
+            value = (value + noise) * sharpness
         value = tl.where(inside[None, :], value, -float("inf"))
         found += tl.sum(tl.where(column[None, :] == wanted[:, None], value, 0.0), axis=1)
         higher = tl.maximum(most, tl.max(value, axis=1))
@@ -222,7 +255,7 @@ def _log_sums(
 
 @triton.jit
 def _input_gradient(
-    x, w, b, target, log_sum, grad, sums, seed, tau, size, classes, width, per_part,
+    x, w, b, target, log_sum, grad, sums, keys, tau, size, classes, width, per_part,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, NOISE: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -234,6 +267,11 @@ def _input_gradient(
     xs = _rows(x, row, there, width, WIDTH, DTYPE)
     wanted = tl.load(target + row, mask=there, other=-1)
     all_of_it = tl.load(log_sum + row, mask=there, other=0)
+    factor = tl.load(grad + row, mask=there, other=0)
+    if NOISE:
+        sharpness = 1 / tl.load(tau)
+        factor *= sharpness
+        one, two = _load_keys(keys, row, there, size)
     total = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
     for c in range(first, last, COLUMNS):
         column = c + tl.arange(0, COLUMNS)
@@ -242,13 +280,11 @@ def _input_gradient(
         value = tl.dot(xs, tl.trans(ws), input_precision=PRECISION)
         value += tl.load(b + column, mask=inside, other=0).to(tl.float32)[None, :]
         if NOISE:
-            value = (value + _gumbel(tl.load(seed), row, c, COLUMNS)) / tl.load(tau)
+            noise = _gumbel(one[:, None], two[:, None], column[None, :])
+            value = (value + noise) * sharpness
         share = tl.where(inside[None, :], tl.exp(value - all_of_it[:, None]), 0.0)
         slope = tl.where(column[None, :] == wanted[:, None], 1.0, 0.0) - share
         total = tl.dot(slope.to(DTYPE), ws, total, input_precision=PRECISION)
-    factor = tl.load(grad + row, mask=there, other=0)
-    if NOISE:
-        factor /= tl.load(tau)
     k = tl.arange(0, WIDTH)
     at = (tl.program_id(1).to(tl.int64) * size + row)[:, None] * width + k[None, :]
     tl.store(sums + at, total * factor[:, None], mask=there[:, None] & (k < width)[None, :])
@@ -256,7 +292,7 @@ def _input_gradient(
 
 @triton.jit
 def _weight_gradient(
-    x, w, b, target, log_sum, grad, grad_weight, grad_bias, seed, tau, size, classes, width,
+    x, w, b, target, log_sum, grad, grad_weight, grad_bias, keys, tau, size, classes, width,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, NOISE: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -268,6 +304,8 @@ def _weight_gradient(
     bias = tl.load(b + column, mask=inside, other=0).to(tl.float32)
     total = tl.zeros((COLUMNS, WIDTH), dtype=tl.float32)
     offset = tl.zeros((COLUMNS,), dtype=tl.float32)
+    if NOISE:
+        sharpness = 1 / tl.load(tau)
     for s in range(0, size, ROWS):
         row = s + tl.arange(0, ROWS)
         there = row < size
@@ -276,9 +314,10 @@ def _weight_gradient(
         factor = tl.load(grad + row, mask=there, other=0)
         value = tl.dot(ws, tl.trans(xs), input_precision=PRECISION) + bias[:, None]
         if NOISE:
-            noise = _gumbel(tl.load(seed), row, first, COLUMNS)
-            value = (value + tl.trans(noise)) / tl.load(tau)
-            factor /= tl.load(tau)
+            one, two = _load_keys(keys, row, there, size)
+            noise = _gumbel(one[None, :], two[None, :], column[:, None])
+            value = (value + noise) * sharpness
+            factor *= sharpness
         share = tl.exp(value - tl.load(log_sum + row, mask=there, other=0)[None, :])
         slope = tl.where(column[:, None] == wanted[None, :], 1.0, 0.0) - share
         slope = tl.where(there[None, :], slope * factor[None, :], 0.0)

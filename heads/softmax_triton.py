@@ -3,12 +3,15 @@
 A slice's logits come from a matrix product and lie in the device's cache. One kernel reads them
 once for the running log-sum-exp; in the backward another turns them into slopes where they lie, and
 sums the bias's gradient on the way. Under noise, as `Gumbel` wants it, both make the same noise
-from a seed, so that none of it is ever kept.
+from a seed, so that none of it is ever kept: `-log(-log U)` of the same hash of class, sample and
+seed as in `heads.softmax_numba`, where its sources are.
 
 Importing this module fails wherever Triton cannot compile.
 """
 
 from __future__ import annotations
+
+import os
 
 import torch
 import triton
@@ -19,6 +22,12 @@ from heads.softmax_torch import Perturbation
 
 ELEMENTS = 2**23
 """Logits of a slice: 32 MiB of float32, which stay in an H100's cache of 50."""
+
+ROWS, COLUMNS = 32, 64
+"""Of a tile of logits that become slopes."""
+
+PROGRAMS = 1024
+"""That work on a slice, about."""
 
 
 class Running:
@@ -74,11 +83,16 @@ def slopes(
     """
     size, classes = logits.shape
     seed, tau = noise or (target, log_sum)
-    grad, columns = grad.contiguous(), 64
-    _differentiate[(-(-classes // columns),)](
-        logits, log_sum, target.contiguous(), grad, grad_bias, seed, tau, size, start, classes,
-        ROWS=32, COLUMNS=columns, NOISE=noise is not None,
+    blocks = -(-classes // COLUMNS)
+    # Few columns of many samples would leave most of the device idle.
+    rows = ROWS * max(1, -(-size * blocks // (ROWS * PROGRAMS)))
+    parts = max(1, -(-size // rows))
+    sums = log_sum.new_empty(parts, classes)
+    _differentiate[(blocks, parts)](
+        logits, log_sum, target.contiguous(), grad.contiguous(), sums, seed, tau, size, start,
+        classes, rows, ROWS=ROWS, COLUMNS=COLUMNS, NOISE=noise is not None,
     )  # fmt: skip
+    grad_bias.copy_(sums.sum(0) if parts > 1 else sums[0])
     return logits
 
 
@@ -90,28 +104,55 @@ def drawn(noise: Perturbation, size: int, classes: int, start: int = 0) -> Tenso
     return result
 
 
+_INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+
+
 @triton.jit
 def _draw(result, seed, start, classes, COLUMNS: tl.constexpr):
     row = tl.program_id(0) + tl.arange(0, 1)
-    first = tl.program_id(1) * COLUMNS
-    column = first + tl.arange(0, COLUMNS)
-    noise = _gumbel(tl.load(seed), row, start + first, COLUMNS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    first, second = _keys(tl.load(seed), row)
+    noise = _gumbel(first[:, None], second[:, None], start + column[None, :])
     at = result + row[:, None] * classes + column[None, :]
     tl.store(at, noise, mask=(column < classes)[None, :])
 
 
 @triton.jit
-def _gumbel(seed, row, column, COLUMNS: tl.constexpr):
-    """Noise at (R,) rows and COLUMNS columns from `column` on, a multiple of 4: (R, COLUMNS)."""
-    four = column // 4 + tl.arange(0, COLUMNS // 4)
-    zero = tl.zeros((row.shape[0], COLUMNS // 4), dtype=tl.int32)
-    a, b, c, d = tl.philox(seed, zero + four[None, :], zero + row[:, None], zero, zero, n_rounds=7)
-    bits = tl.join(tl.join(a, c), tl.join(b, d)).reshape((row.shape[0], COLUMNS))
-    # 31 bits, so small that a small one is exact: the tail of the noise decides the argmax.
-    uniform = ((bits.to(tl.uint32, bitcast=True) >> 1).to(tl.float32) + 0.5) * 4.656612873e-10
-    uniform = tl.minimum(uniform, 0.99999994)
-    small = uniform * (1 + uniform * (0.5 + uniform * 0.33333334))
-    return -tl.log(tl.where(uniform < 1e-2, small, -tl.log(1 - uniform)))
+def _keys(seed, row):
+    """A sample's keys: see `heads.softmax_numba`."""
+    x = seed.to(tl.uint64) * 0xD1342543DE82EF95 + (row + 1).to(tl.uint64)
+    x *= 0x9E3779B97F4A7C15
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB
+    x ^= x >> 31
+    return x.to(tl.uint32), (x >> 32).to(tl.uint32)
+
+
+@triton.jit
+def _gumbel(first, second, column):
+    """Noise of classes, of samples with these keys; of their shapes broadcast together."""
+    x = column.to(tl.uint32) ^ first
+    x = (x ^ (x >> 16)) * 0x7FEB352D
+    x = (x ^ (x >> 15)) + second
+    x *= 0x846CA68B
+    x = (x ^ (x >> 16)) * 0x9E3779B1
+    x ^= x >> 15
+    bits = (x >> 1).to(tl.int32, bitcast=True)
+    # U = (k + 1/2) / 2^31, or 1 - U so: each end is exact, and the tails decide the argmax.
+    low = (bits.to(tl.float32) + 0.5) * 4.656612873e-10
+    high = ((0x7FFFFFFF - bits).to(tl.float32) + 0.5) * 4.656612873e-10
+    small = low * (1 + low * (0.5 + low * 0.33333334))
+    return -_log(tl.where(low < 1e-2, small, -_log(high)))
+
+
+@triton.jit
+def _log(x):
+    """To 22 bits, by the one instruction that there is for it: noise needs no more."""
+    if _INTERPRETED:
+        return tl.log(x)
+    return 0.6931471806 * tl.inline_asm_elementwise(
+        "lg2.approx.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+    )
 
 
 @triton.jit
@@ -123,6 +164,9 @@ def _accumulate(
     i = tl.program_id(0)
     row = i + tl.arange(0, 1)
     wanted = tl.load(target + i) - start
+    if NOISE:
+        sharpness = 1 / tl.load(tau)
+        one, two = _keys(tl.load(seed), row)
     highs = tl.full((1, COLUMNS), -float("inf"), dtype=tl.float32)
     sums = tl.zeros((1, COLUMNS), dtype=tl.float32)
     found = tl.zeros((1, COLUMNS), dtype=tl.float32)
@@ -131,8 +175,8 @@ def _accumulate(
         at = logits + i.to(tl.int64) * classes + column[None, :]
         value = tl.load(at, mask=(column < classes)[None, :], other=-float("inf")).to(tl.float32)
         if NOISE:
-            noise = _gumbel(tl.load(seed), row, start + first, COLUMNS)
-            value = (value + noise) / tl.load(tau)
+            noise = _gumbel(one[:, None], two[:, None], start + column[None, :])
+            value = (value + noise) * sharpness
         found += tl.where((column == wanted)[None, :], value, 0.0)
         higher = tl.maximum(highs, value)
         # Both may still be minus infinity, where nothing was there.
@@ -150,14 +194,17 @@ def _accumulate(
 
 @triton.jit
 def _differentiate(
-    logits, log_sum, target, grad, grad_bias, seed, tau, size, start, classes,
+    logits, log_sum, target, grad, sums, seed, tau, size, start, classes, rows,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, NOISE: tl.constexpr,
 ):  # fmt: skip
-    """Per some columns: the slopes of all samples, and the columns' sums."""
+    """Per some columns and `rows` samples: their slopes, and the columns' sums."""
     first = tl.program_id(0) * COLUMNS
     column = first + tl.arange(0, COLUMNS)
     total = tl.zeros((COLUMNS,), dtype=tl.float32)
-    for low in range(0, size, ROWS):
+    if NOISE:
+        sharpness = 1 / tl.load(tau)
+    begin = tl.program_id(1) * rows
+    for low in range(begin, tl.minimum(begin + rows, size), ROWS):
         row = low + tl.arange(0, ROWS)
         there = row < size
         mask = there[:, None] & (column < classes)[None, :]
@@ -165,16 +212,17 @@ def _differentiate(
         value = tl.load(at, mask=mask, other=-float("inf")).to(tl.float32)
         factor = tl.load(grad + row, mask=there, other=0).to(tl.float32)
         if NOISE:
-            noise = _gumbel(tl.load(seed), row, start + first, COLUMNS)
-            value = (value + noise) / tl.load(tau)
-            factor /= tl.load(tau)
+            one, two = _keys(tl.load(seed), row)
+            noise = _gumbel(one[:, None], two[:, None], start + column[None, :])
+            value = (value + noise) * sharpness
+            factor *= sharpness
         taken = tl.load(target + row, mask=there, other=-1) - start
         share = tl.exp(value - tl.load(log_sum + row, mask=there, other=0)[:, None])
         slope = tl.where(taken[:, None] == column[None, :], 1.0, 0.0) - share
         slope = tl.where(mask, slope * factor[:, None], 0.0)
         total += tl.sum(slope, axis=0)
         tl.store(at, slope.to(logits.dtype.element_ty), mask=mask)
-    tl.store(grad_bias + column, total, mask=column < classes)
+    tl.store(sums + tl.program_id(1) * classes + column, total, mask=column < classes)
 
 
 if torch.cuda.is_available():

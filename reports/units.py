@@ -135,5 +135,7 @@ def share(value: float) -> str:
 
 
 def share_interval(value: Interval) -> Shown:
-    """23.3 % [22.5, 24.1]."""
+    """23.3 % [22.5, 24.1]; one that nothing bounds says so."""
+    if not (math.isfinite(value.low) and math.isfinite(value.high)):
+        return Shown(f"{share(value.estimate)} (no interval)")
     return Shown(share(value.estimate), f"[{100 * value.low:.1f}, {100 * value.high:.1f}]")

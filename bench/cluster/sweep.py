@@ -181,9 +181,10 @@ class Sweep:
     def _look_at(self, machine: str) -> None:
         session = self._session
         device, threads = session.plan.device, session.plan.threads
+        dtypes = session.plan.sweep.dtypes
         known = resume.mapping(session.run.read_facts().get("machines"))
         self._meeting.add(machine)
-        self._machines.begin(machine, worker.look, device, threads, machine not in known)
+        self._machines.begin(machine, worker.look, device, threads, machine not in known, dtypes)
 
     def _hear(self, ended: Ended) -> None:
         machine = ended.machine

@@ -248,13 +248,16 @@ def carry_out(order: Order) -> Outcome:
     return _worker.carry_out(order)
 
 
-def look(device: str, threads: int, whole: bool) -> dict[str, Any]:
+def look(
+    device: str, threads: int, whole: bool, dtypes: Sequence[str] = ("float32",)
+) -> dict[str, Any]:
     """Facts of this machine.
 
     Args:
         device: that is measured on.
         threads: of torch.
         whole: whether its limits are measured, too, which takes seconds.
+        dtypes: of the cells that are held against them.
     """
     import torch
 
@@ -262,7 +265,7 @@ def look(device: str, threads: int, whole: bool) -> dict[str, Any]:
     machine = identity.describe(device)
     if not whole:
         return {"machine": machine}
-    machine |= limits.measure(device, machine)
+    machine |= limits.measure(device, machine, dtypes)
     return {"machine": machine, "harness_seconds": harness_seconds(timer_of(device))}
 
 

@@ -9,13 +9,14 @@ device and with the threads of the run, in about a second.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from statistics import median
 
 import torch
 
 from bench.machine import clock
 from bench.machine.identity import Description
+from bench.measure.precision import AUTOCAST, PRECISIONS, Precision
 
 BEYOND_CACHE = 4
 """STREAM's rule: an array of so many times the last cache has to come from memory."""
@@ -33,16 +34,19 @@ ROUNDS, ROUND_SECONDS = 10, 0.02
 """Of each rate, which are a fifth of a second together: their median and extremes are kept."""
 
 
-def measure(device: str, machine: Description) -> Description:
+def measure(device: str, machine: Description, dtypes: Iterable[str] = ("float32",)) -> Description:
     """Rates per second: the median of `ROUNDS`, and under `_low` and `_high` the extremes.
 
     `copy_bytes_per_second` counts bytes read and bytes written, as STREAM does, in arrays well
     beyond the caches; `cache_copy_bytes_per_second` is of arrays inside the L2, to be read beside
-    it; `peak_multiply_adds_per_second` is of a square float32 product as torch is set now.
+    it; `peak_multiply_adds_per_second` is of a square float32 product, and that of another dtype
+    is `peak_bfloat16_multiply_adds_per_second`.
 
     Args:
         device: where to measure.
         machine: its description; that of its caches says how large an array has to be.
+        dtypes: of the cells that will be held against the peaks. Under autocast a product is made
+            in a dtype that has a name of its own.
     """
     known = {name: size for name, size in machine.items() if isinstance(size, int)}
     if device.startswith("cuda"):
@@ -56,6 +60,8 @@ def measure(device: str, machine: Description) -> Description:
         # Both arrays together take half of it and leave the rest to whatever else is in use.
         rates["cache_copy_bytes_per_second"] = copy_rates(device, l2 // 4)
     rates["peak_multiply_adds_per_second"] = multiply_rates(device)
+    for dtype in {one.removeprefix(AUTOCAST) for one in dtypes} - {"float32"}:
+        rates[f"peak_{dtype}_multiply_adds_per_second"] = multiply_rates(device, PRECISIONS[dtype])
     return {
         name + end: round(value)
         for name, rounds in rates.items()
@@ -71,19 +77,20 @@ def copy_rates(device: str, num_bytes: int) -> list[float]:
     return [moved / seconds for seconds in _rounds(lambda: target.copy_(source), device)]
 
 
-def multiply_rates(device: str) -> list[float]:
-    """Multiply-adds per second of a square float32 product, per round."""
+def multiply_rates(device: str, precision: Precision = PRECISIONS["float32"]) -> list[float]:
+    """Multiply-adds per second of a square product, per round."""
+    precision.entered()
     rows = SMALLEST_PRODUCT
     while True:
-        multiply = _product(rows, device)
+        multiply = _product(rows, device, precision.parameters)
         if rows == LARGEST_PRODUCT or _once(multiply, device) >= LONG_ENOUGH:
             return [rows**3 / seconds for seconds in _rounds(multiply, device)]
         rows *= 2
 
 
-def _product(rows: int, device: str) -> Callable[[], object]:
+def _product(rows: int, device: str, dtype: torch.dtype) -> Callable[[], object]:
     # Numbers of full length: on a GPU, zeros and ones take less power and so a higher clock.
-    left, right = torch.rand(2, rows, rows, device=device)
+    left, right = torch.rand(2, rows, rows, device=device).to(dtype)
     product = torch.empty_like(left)
     return lambda: torch.mm(left, right, out=product)
 

@@ -314,6 +314,8 @@ def acquaint(cell: Cell) -> None:
         *(cell.subject,), classes=FEW_CLASSES, batch=2, replica=0,
         labels=labels.UNIFORM, mode="eager", ranks=1,
     )  # fmt: skip
+    if peers.why_not(twin):  # of so small a batch
+        twin = replace(twin, batch=cell.batch)
     # Options may want more classes than that.
     _acquaint(replace(twin, classes=cell.classes) if why_unsuitable(twin) else twin)
 

@@ -10,14 +10,24 @@ from typing import cast
 from packaging.requirements import Requirement
 from torch import nn
 
-from bench.peers import losses
+from bench.peers import losses, quack
 from bench.peers.fasttext import FastText
 from bench.peers.gensim import Gensim
 from bench.peers.trainer import Trainer
 from heads import Phase
 from reports.results import PHASES, Cell
 
-__all__ = ["PEERS", "Peer", "Trainer", "build", "measured_as", "names", "trainer", "why_not"]
+__all__ = [
+    "PEERS",
+    "Peer",
+    "Trainer",
+    "build",
+    "computes",
+    "measured_as",
+    "names",
+    "trainer",
+    "why_not",
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class Peer:
         make: a module with a head's interface, from (in_features, num_classes), its parameters on
             torch's default device; or the `Trainer` of a library that trains by itself.
         cuda: whether it runs on CUDA only.
+        refuses: a line that says why it computes no such cell, or nothing if it does.
     """
 
     requirement: str
@@ -38,6 +49,7 @@ class Peer:
     phases: tuple[Phase, ...]
     make: Callable[[int, int], nn.Module] | type[Trainer]
     cuda: bool = False
+    refuses: Callable[[Cell], str] = lambda cell: ""
 
 
 LOSS_ALONE: tuple[Phase, ...] = ("forward", "backward", "step", "train")
@@ -65,6 +77,16 @@ PEERS: dict[str, Peer] = {
     ),
     "cut-cross-entropy": Peer(
         "cut-cross-entropy>=25.1.1", "softmax", LOSS_ALONE, losses.cut_cross_entropy, cuda=True
+    ),
+    "quack": Peer(
+        *("quack-kernels>=0.6.5", "softmax", GRADIENT_IN_FORWARD, quack.quack),
+        cuda=True,
+        refuses=quack.refuses,
+    ),
+    "quack-chunked": Peer(
+        *("quack-kernels>=0.6.5", "softmax", GRADIENT_IN_FORWARD, quack.quack_chunked),
+        cuda=True,
+        refuses=quack.refuses,
     ),
 }
 
@@ -98,12 +120,20 @@ def why_not(cell: Cell) -> str:
         return f"{cell.head} is absent: {requirement.name} is not installed"
     if not requirement.specifier.contains(installed, prereleases=True):
         return f"{cell.head} is absent: it needs {requirement}, {installed} is installed"
-    return ""
+    return peer.refuses(cell)
 
 
 def measured_as(cell: Cell) -> Cell:
     """The cell of our head that tells how much memory `cell` needs; `cell` itself if it is ours."""
     return replace(cell, head=PEERS[cell.head].twin) if cell.head in PEERS else cell
+
+
+def computes(name: str) -> str:
+    """The head of ours whose function the peer called `name` computes; empty if it is no such peer.
+
+    A `Trainer` computes something else: it updates its weights after each sample.
+    """
+    return PEERS[name].twin if name in PEERS and not trainer(name) else ""
 
 
 def trainer(name: str) -> type[Trainer] | None:

@@ -28,7 +28,7 @@ part. Of a run with more, so many are judged, and the page says so."""
 TIMES = (
     *("seconds", "multiply_adds", "bytes"),
     *("pass", "block", "turns", "anchor_seconds", "minor_faults", "system_seconds", "iterations"),
-    "same_as",
+    *("same_as", "computes"),
 )
 """What is joined of a time, pass by pass."""
 
@@ -72,6 +72,7 @@ class Cell(results.Cell):
         system_seconds: CPU time of a call, all threads, in the operating system; None likewise.
         calls: that were timed, over all rounds and passes.
         same_as: the head whose calls of this phase are the very same code; empty if it has its own.
+        computes: of a peer, the head whose function it computes; empty otherwise.
     """
 
     samples: tuple[np.ndarray, ...] = ()
@@ -88,6 +89,7 @@ class Cell(results.Cell):
     system_seconds: float | None = None
     calls: int = 0
     same_as: str = ""
+    computes: str = ""
 
     @property
     def rounds(self) -> int:
@@ -136,7 +138,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
     times = run.times.sort_values("pass", kind="stable")
     for place, rows in by_cell(times, *TIMES, "session").items():
         samples, work, moved, passes, blocks, turns, anchors, *others = zip(*rows, strict=True)
-        faults, system, iterations, same_as, sessions = others
+        faults, system, iterations, same_as, computes, sessions = others
         cells[place] = replace(
             _empty(place),
             samples=samples,
@@ -152,6 +154,7 @@ def join(run: Run, known: Scatter) -> tuple[Cell, ...]:
             system_seconds=_mean(system),
             calls=sum(int(n) * len(one) for n, one in zip(iterations, samples, strict=True)),
             same_as=same_as[-1],
+            computes=computes[-1],
         )
     for place, rows in by_cell(run.memory, *MEMORY, "session").items():
         *figures, sessions = zip(*rows, strict=True)

@@ -24,7 +24,7 @@ Roof = Literal["memory", "arithmetic"]
 
 @dataclass(frozen=True)
 class UnderRoofs:
-    """One head and phase under the roofs.
+    """One head and phase at one size under the roofs.
 
     Attributes:
         intensity: multiply-adds per byte.
@@ -34,10 +34,12 @@ class UnderRoofs:
         binds: the roof that sets the floor.
         floor: seconds below which no call gets whose data come from memory.
         times_floor: how many times its floor the call takes.
+        counted: the head whose counted work it is: a peer has none of its own.
     """
 
     head: str
     phase: str
+    classes: int
     intensity: float
     rate: Interval
     of_peak: Interval
@@ -45,23 +47,45 @@ class UnderRoofs:
     binds: Roof
     floor: float
     times_floor: Interval
+    counted: str
+
+    @property
+    def share(self) -> Interval:
+        """Of the roof that binds."""
+        return self.of_peak if self.binds == "arithmetic" else self.of_bandwidth
 
 
 def points(cells: Iterable[Cell], limits: Roofs) -> tuple[UnderRoofs, ...]:
-    """Every cell that has been timed and whose work is counted."""
-    return tuple(
-        _point(cell, cell.seconds, cell.multiply_adds, cell.bytes, limits)
-        for cell in cells
-        if cell.seconds and cell.multiply_adds is not None and cell.bytes
-    )
+    """Every cell that has been timed and whose work is counted.
+
+    Nobody counts a peer's work. It has to do at least what the head counts whose function it
+    computes, and that is held against the roofs.
+
+    Args:
+        cells: of one setting; a peer has a place if the head that it computes is among them.
+        limits: the machine's.
+    """
+    cells = list(cells)
+    counts = {(c.head, c.phase, c.classes, c.batch): (c.multiply_adds, c.bytes) for c in cells}
+    found = []
+    for cell in cells:
+        counted = cell.computes or cell.head
+        place = counted, cell.phase, cell.classes, cell.batch
+        work, traffic = counts.get(place, (None, None))
+        if cell.seconds and work is not None and traffic:
+            found.append(_point(cell, cell.seconds, work, traffic, limits, counted))
+    return tuple(found)
 
 
-def _point(cell: Cell, seconds: Interval, work: int, traffic: int, limits: Roofs) -> UnderRoofs:
+def _point(
+    cell: Cell, seconds: Interval, work: int, traffic: int, limits: Roofs, counted: str
+) -> UnderRoofs:
     arithmetic, memory = work / limits.peak.estimate, traffic / limits.bandwidth.estimate
     floor = max(arithmetic, memory)
     return UnderRoofs(
         head=cell.head,
         phase=cell.phase,
+        classes=cell.classes,
         intensity=work / traffic,
         rate=_over(work, seconds),
         of_peak=_over(arithmetic, seconds),
@@ -69,6 +93,7 @@ def _point(cell: Cell, seconds: Interval, work: int, traffic: int, limits: Roofs
         binds="arithmetic" if arithmetic >= memory else "memory",
         floor=floor,
         times_floor=Interval(seconds.low / floor, seconds.estimate / floor, seconds.high / floor),
+        counted=counted,
     )
 
 
@@ -108,17 +133,24 @@ class Roofline:
         """The roofs in words."""
         return (
             f"{_per_second(self.roofs.bandwidth, 'B')} copied (read and written) in arrays beyond "
-            f"the caches, {_per_second(self.roofs.peak, ' multiply-adds')} in a square float32 "
-            "product: medians [slowest, fastest round]. From "
+            f"the caches, {_per_second(self.roofs.peak, ' multiply-adds')} in a square "
+            f"{self.roofs.dtype} product: medians [slowest, fastest round]. From "
             f"{units.digits(self.roofs.ridge)} multiply-adds per byte on, arithmetic binds and no "
             "longer memory"
         )
 
 
+def limits_of(findings: Findings) -> Roofs | None:
+    """The machine's limits in the dtype of the heads alone; None where they are unknown."""
+    machine = findings.run.facts.get("machine")
+    if findings.alone is None or not isinstance(machine, dict):
+        return None
+    return roofs(machine, findings.alone.dtype)
+
+
 def roofline(findings: Findings) -> Roofline | None:
     """None where the machine's limits or the counted work are unknown."""
-    machine = findings.run.facts.get("machine")
-    limits = roofs(machine) if isinstance(machine, dict) else None
+    limits = limits_of(findings)
     classes = findings.reference
     if limits is None or classes is None:
         return None
@@ -136,7 +168,8 @@ def _per_second(rate: Interval, unit: str) -> str:
 
 
 def _sentence(point: UnderRoofs) -> str:
-    floor = f"its floor of {units.seconds(point.floor)}, which {point.binds} sets"
+    whose = "its floor" if point.counted == point.head else f"the floor of {point.counted}"
+    floor = f"{whose} of {units.seconds(point.floor)}, which {point.binds} sets"
     if point.times_floor.high < 1:
         why = {
             "memory": "part of its data stays in a cache",

@@ -19,10 +19,12 @@ class Roofs:
     Attributes:
         bandwidth: bytes read and written per second.
         peak: multiply-adds per second.
+        dtype: of the product that reached the peak.
     """
 
     bandwidth: Interval
     peak: Interval
+    dtype: str = "float32"
 
     @property
     def ridge(self) -> float:
@@ -30,11 +32,18 @@ class Roofs:
         return self.peak.estimate / self.bandwidth.estimate
 
 
-def roofs(machine: Mapping[str, Any]) -> Roofs | None:
-    """The limits among a run's machine facts; None in runs that have not measured them."""
+def roofs(machine: Mapping[str, Any], dtype: str = "float32") -> Roofs | None:
+    """The limits among a run's machine facts; None in runs that have not measured them.
+
+    Args:
+        machine: facts.
+        dtype: of a cell; under autocast, products are made in that of its name.
+    """
+    dtype = dtype.removeprefix("autocast-")
+    of = "" if dtype == "float32" else f"{dtype}_"
     bandwidth = _limit(machine, "copy_bytes_per_second")
-    peak = _limit(machine, "peak_multiply_adds_per_second")
-    return Roofs(bandwidth, peak) if bandwidth and peak else None
+    peak = _limit(machine, f"peak_{of}multiply_adds_per_second")
+    return Roofs(bandwidth, peak, dtype) if bandwidth and peak else None
 
 
 def _limit(machine: Mapping[str, Any], name: str) -> Interval | None:

@@ -82,6 +82,9 @@ class Time(Record):
             state, so that its figures hold for all.
         same_as: the head whose calls of this phase are the very same code on weights of the same
             sizes, so that their times differ by noise alone; empty for one that has its own.
+        computes: of a peer, the head of ours whose function it computes, whose counted work is then
+            the least that the peer has to do; empty for heads of ours, and for peers that compute
+            something else.
         anchor_seconds: of a call of the one cell that all blocks share, in the order of the turns
             of this block that it took part in; empty without one.
         graph_breaks: of a compiled call, how often it leaves compiled code; None of any other.
@@ -107,6 +110,7 @@ class Time(Record):
     )
     any_labels: bool = field(default=False, metadata=checked(flag, later=True))
     same_as: str = field(default="", metadata=checked(name, 0, later=True))
+    computes: str = field(default="", metadata=checked(name, 0, later=True))
     anchor_seconds: tuple[float, ...] = field(
         default=(), metadata=checked(each, number, later=True)
     )

@@ -121,4 +121,4 @@ def known_machine(looked, monkeypatch):
     """Sessions of this process need not find that out again each."""
     machine, rates = looked
     monkeypatch.setattr(identity, "describe", lambda device: dict(machine))
-    monkeypatch.setattr(limits, "measure", lambda device, machine: dict(rates))
+    monkeypatch.setattr(limits, "measure", lambda device, machine, dtypes: dict(rates))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from bench.machine import clock, limits
 
@@ -48,6 +49,20 @@ def test_facts_are_flat_and_hold_a_median_between_its_extremes():
     assert set(found) == {name + end for name in names for end in ("", "_low", "_high")}
     assert found["copy_bytes_per_second"] == 2 * limits.BEYOND_CACHE * 2**25
     assert found["cache_copy_bytes_per_second"] == 2**19
+
+
+@pytest.mark.usefixtures("second_per_reading")
+def test_every_dtype_of_products_has_a_peak_of_its_own(monkeypatch):
+    made = []
+    mm = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda *of, out: (made.append(of[0].dtype), mm(*of, out=out)))
+    monkeypatch.setattr(limits, "SMALLEST_PRODUCT", 8)
+    found = limits.measure("cpu", {}, ["bfloat16", "autocast-bfloat16", "float32"])
+    peaks = {name for name in found if name.startswith("peak") and name.endswith("second")}
+    both = {"peak_multiply_adds_per_second", "peak_bfloat16_multiply_adds_per_second"}
+    assert peaks == both
+    assert {*made} == {torch.float32, torch.bfloat16}
+    assert made.count(torch.float32) == made.count(torch.bfloat16)
 
 
 @pytest.mark.usefixtures("second_per_reading")

@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as some
 
 import heads
 from bench import peers
@@ -14,6 +16,7 @@ from bench.cells import SWEEPS
 from bench.measure.workload import Workload
 from bench.peers.fasttext import END_OF_LINE, LABEL, TOKENS, FastText
 from bench.peers.gensim import Gensim
+from bench.peers.quack import quarter, rows
 from bench.peers.trainer import LONG_ENOUGH, per_batch
 from heads.trees import Tree
 from reports.results import Cell
@@ -93,10 +96,32 @@ def test_a_cuda_kernel_is_our_softmax_up_to_its_rounding(name, rounding, classes
         assert (their.double() - our).norm() <= rounding * our.norm()
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["quack", "quack-chunked"])
+@pytest.mark.parametrize("batch", [7, 64, 1000])
+@pytest.mark.parametrize(("features", "classes"), [(256, 128), (256, 5120), (2048, 1024)])
+def test_quack_is_our_softmax_up_to_bfloat16(name, batch, features, classes):
+    size = {"batch": batch, "features": features, "classes": classes}
+    theirs = peers.build(present(name, dtype="bfloat16", device="cuda", **size))
+    theirs = theirs.cuda().bfloat16()
+    ours = heads.build("softmax", features, classes).double().cuda()
+    with torch.no_grad():
+        ours.linear.bias.zero_()
+    ours.load_state_dict(theirs.state_dict(), strict=False)
+    seen = torch.randn(batch, features, device="cuda").bfloat16()
+    target = torch.randint(classes, (batch,)).cuda()
+    exact = loss_and_gradients(ours, seen.double(), target)
+    for their, our in zip(loss_and_gradients(theirs, seen, target), exact, strict=False):
+        assert (their.double() - our).norm() <= 2e-2 * our.norm()
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_every_phase_it_claims_repeats_and_leaves_the_parameters_alone(name):
-    device = "cuda" if peers.PEERS[name].cuda and torch.cuda.is_available() else "cpu"
-    workload = Workload(present(name, device=device))
+    cuda = peers.PEERS[name].cuda
+    device = "cuda" if cuda and torch.cuda.is_available() else "cpu"
+    # Kernels for tensor cores: their dtype, and whole tiles.
+    like = {"dtype": "bfloat16", "classes": 128} if name.startswith("quack") else {}
+    workload = Workload(present(name, device=device, **like))
     before = [parameter.clone() for parameter in workload.parameters]
     for phase in peers.PEERS[name].phases:
         timed = workload.prepare(phase)
@@ -316,6 +341,60 @@ def test_what_cannot_be_measured_is_said(found, reason):
     assert peers.why_not(found) == reason
 
 
+@pytest.mark.parametrize(
+    ("differs", "reason"),
+    [
+        ({}, ""),
+        ({"dtype": "autocast-bfloat16"}, ""),
+        ({"dtype": "float32"}, "quack computes in bfloat16 only"),
+        ({"dtype": "float16"}, "quack computes in bfloat16 only"),
+        ({"classes": 100}, "quack takes multiples of 128 classes and of 8 features only"),
+        ({"features": 12}, "quack takes multiples of 128 classes and of 8 features only"),
+        ({"batch": 2_000}, "quack takes no chunk of 2,048 samples of as many features"),
+        (
+            {"features": 4_096, "batch": 8_192},
+            "quack takes no chunk of 4,096 samples of as many features",
+        ),
+    ],
+)
+def test_quack_refuses_what_its_fused_kernels_do_not_compute(monkeypatch, differs, reason):
+    monkeypatch.setattr(peers, "version", lambda _: "0.6.5")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    fits = {"classes": 2**15, "features": 2048, "dtype": "bfloat16", "device": "cuda"}
+    assert peers.why_not(cell("quack", **(fits | differs))) == reason
+
+
+@given(some.integers(1, 10_000), some.sampled_from([128 * n for n in range(1, 40)]))
+def test_a_quarter_of_quacks_batch_is_in_four_chunks_at_most_or_more_of_it_at_a_time(
+    batch, features
+):
+    size = quarter(batch, features)
+    assert size % 128 == 0
+    assert -(-batch // size) <= 4
+    chunks = [min(size, batch - begin) for begin in range(0, batch, size)]
+    assert rows(batch, size) == {128 * -(-chunk // 128) for chunk in chunks}
+    if features in rows(batch, size):
+        padded = range(128, batch + 128, 128)
+        assert all(features in rows(batch, one) for one in padded if one >= size)
+
+
+@pytest.mark.parametrize(
+    ("capability", "reason"),
+    [((9, 0), ""), ((8, 0), "quack runs on GPUs of compute capability 9.0 only")],
+)
+def test_quack_refuses_gpus_that_its_fused_kernels_are_not_for(monkeypatch, capability, reason):
+    monkeypatch.setattr(peers, "version", lambda _: "0.6.5")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert peers.why_not(cell("quack", classes=128, dtype="bfloat16", device="cuda")) == reason
+
+
+def test_a_peer_that_is_a_module_computes_a_function_of_ours_and_a_library_its_own():
+    assert peers.computes("softmax") == ""
+    for name in peers.names():
+        assert peers.computes(name) == ("" if name in TRAINERS else peers.PEERS[name].twin)
+
+
 @pytest.mark.parametrize("name", peers.names())
 def test_a_peers_memory_is_predicted_from_a_head_of_ours(name):
     twin = peers.measured_as(cell(name))
@@ -347,6 +426,7 @@ def test_a_sweep_of_peers_has_an_entry_for_every_cell_of_every_peer(headbench):
             assert min(line["seconds"]) > 0
             assert line["iterations"] >= 1
             assert (line["multiply_adds"] is None) == (where.head in peers.names())
+            assert line["computes"] == peers.computes(where.head)
     assert {line["cell"]["head"] for line in lines} == {"softmax", *peers.names()}
     assert {line["cell"]["head"] for line in lines} > set(peers.names())
 

@@ -160,7 +160,7 @@ def played():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "harness_seconds", lambda timer: 1e-7)
         patch.setattr(worker.identity, "describe", lambda device: dict(FACTS))
-        patch.setattr(worker.limits, "measure", lambda device, machine: {})
+        patch.setattr(worker.limits, "measure", lambda device, machine, dtypes: {})
         yield
     torch.set_num_threads(threads)
 

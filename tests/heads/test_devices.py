@@ -68,3 +68,67 @@ def test_compiled_predictions_of_kernels_are_the_same(name: str) -> None:
     features = torch.randn(64, 32, device="cuda")
     with torch.no_grad():
         assert torch.equal(torch.compile(head.predict)(features), head.predict(features))
+
+
+CLOSE = {"float32": 3e-6, "tf32": 3e-5, "bfloat16": 1e-2, "float16": 1e-2, "autocast": 1e-2}
+"""Relative error, in the norm, of gradients whose every sum has thousands of terms."""
+
+
+@pytest.mark.parametrize("precision", CLOSE)
+@pytest.mark.parametrize("width", [60, 128, 200, 300])
+def test_cuda_softmax_without_logits_is_the_softmax(width: int, precision: str) -> None:
+    """By kernels that never write a logit, and for wider features by slices."""
+    torch.manual_seed(0)
+    dtype = getattr(torch, precision) if "float" in precision else torch.float32
+    head = heads.build("softmax-chunked", width, 20_011).cuda().to(dtype)
+    exact = heads.build("softmax", width, 20_011).cuda().double()
+    exact.load_state_dict(head.state_dict())
+    features = torch.randn(500, width, device="cuda", dtype=dtype, requires_grad=True)
+    target = torch.randint(20_011, (500,), device="cuda")
+    found = []
+    for one, given in ((exact, features.double()), (head, features)):
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        try:
+            with torch.autocast("cuda", torch.bfloat16, enabled=precision == "autocast"):
+                loss = one(given, target).loss
+            found.append([loss, *torch.autograd.grad(loss, [features, *one.parameters()])])
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = False
+    for reference, ours in zip(*found, strict=True):
+        error = (ours.double() - reference).norm() / reference.norm()
+        assert error < (CLOSE[precision] if width <= 128 or precision != "tf32" else 3e-3)
+
+
+FOUND = {"float32": 1e-5, "tf32": 5e-2, "bfloat16": 1e-5, "float16": 1e-5}
+"""Absolute error of a log-probability, and what a class may miss of the best one's."""
+
+
+@pytest.mark.parametrize("precision", FOUND)
+@pytest.mark.parametrize("samples", [1, 64, 500])
+@pytest.mark.parametrize("width", [60, 128, 200])
+@pytest.mark.parametrize("num_classes", [257, 20_011])
+def test_cuda_finds_the_best_class_of_a_heap_in_a_graph(
+    num_classes: int, width: int, samples: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the unsure and the sure, of whom each replay has others."""
+    torch.manual_seed(0)
+    dtype = getattr(torch, precision, torch.float32)
+    head = heads.build("hierarchical", width, num_classes).cuda().to(dtype).eval()
+    exact = heads.build("hierarchical", width, num_classes).cuda().double()
+    exact.load_state_dict(head.state_dict())
+    features = torch.randn(samples, width, device="cuda", dtype=dtype)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", precision == "tf32")
+    head.topk(features, 1)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        value, best = head.topk(features, 1)
+    for scale in (1.0, 5.0):
+        features.copy_(scale * torch.randn_like(features))
+        features[::3] *= 8
+        graph.replay()
+        log_prob = exact.log_prob(features.double())
+        highest = log_prob.max(dim=1, keepdim=True).values
+        error = (value - highest).abs() / (1 + highest.abs())
+        missed = (highest - log_prob.gather(1, best)) / (1 + highest.abs())
+        assert error.max() < FOUND[precision]
+        assert missed.max() < FOUND[precision]

@@ -12,6 +12,7 @@ from scipy import stats
 
 import heads
 from heads import softmax_torch
+from heads.extras import optional
 from heads.softmax_chunked import chunked_log_prob
 from heads.softmax_torch import Perturbation
 from tests.heads.test_paths import DEVICE, INTERPRETED, NAMES
@@ -44,11 +45,13 @@ def drawn(name: str, size: int, classes: int, noise: Perturbation, start: int = 
 
 @back_ends
 @pytest.mark.parametrize("tau", [None, 0.7])
-@pytest.mark.parametrize("slices", [(64, 36), (100,)])
-def test_slices_make_up_the_softmax(name: str, tau: float | None, slices: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("size", "slices"), [(7, (64, 36)), (7, (100,)), (70, (64, 3))])
+def test_slices_make_up_the_softmax(
+    name: str, tau: float | None, size: int, slices: tuple[int, ...]
+) -> None:
     module, device = back_end(name), device_of(name)
     torch.manual_seed(0)
-    size, classes = 7, sum(slices)
+    classes = sum(slices)
     logits = 5 * torch.randn(size, classes, device=device)
     target = torch.randint(classes, (size,), device=device)
     grad = torch.randn(size, device=device)
@@ -133,6 +136,17 @@ def test_noise_is_gumbels_and_all_of_it_is_new(name: str) -> None:
         (sample[:-1], sample[1:]),
     ):
         assert abs(np.corrcoef(one.flatten(), another.flatten())[0, 1]) < 0.05
+
+
+@pytest.mark.skipif("triton" not in NAMES, reason="runs in test_paths' process of its own")
+@pytest.mark.skipif(optional("heads.softmax_numba") is None, reason="needs the extra 'fast'")
+@pytest.mark.parametrize("seed", [0, 5, 2**31 - 1])
+def test_triton_noise_is_that_of_the_loops(seed: int) -> None:
+    one, other = (
+        drawn(name, 5, 300, noise_at(1.0, seed, device_of(name)), start=1000)
+        for name in ("triton", "numba")
+    )
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

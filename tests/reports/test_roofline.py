@@ -24,13 +24,23 @@ LIMITS = {
 UNDER = Roofs(Interval(1e10, 2e10, 3e10), Interval(1e11, 1e11, 1e11))
 
 
-def cell(seconds, multiply_adds, num_bytes):
-    where = ("isolated", "softmax", "train", 1_000, 128, 128, "float32", "cpu", 2, 0)
-    return Cell(*where, seconds=seconds, multiply_adds=multiply_adds, bytes=num_bytes)
+def cell(seconds, multiply_adds, num_bytes, head="softmax", **more):
+    where = ("isolated", head, "train", 1_000, 128, 128, "float32", "cpu", 2, 0)
+    return Cell(*where, seconds=seconds, multiply_adds=multiply_adds, bytes=num_bytes, **more)
 
 
 def test_limits_come_with_their_extremes_or_stand_alone():
     assert roofs(LIMITS) == UNDER
+
+
+def test_a_peak_is_that_of_the_dtype_in_which_products_are_made():
+    faster = {"peak_bfloat16_multiply_adds_per_second": 8e11}
+    for dtype in ("bfloat16", "autocast-bfloat16"):
+        assert roofs(LIMITS, dtype) is None
+        found = roofs(LIMITS | faster, dtype)
+        assert found is not None
+        assert (found.peak.estimate, found.dtype) == (8e11, "bfloat16")
+    assert roofs(LIMITS | faster) == UNDER
 
 
 @pytest.mark.parametrize("broken", [None, "fast", True, 0, -1.0, float("nan"), float("inf"), []])
@@ -70,6 +80,19 @@ def test_the_binding_roof_is_the_one_of_which_most_is_used(seconds, work, traffi
 def test_what_is_not_timed_or_not_counted_has_no_place():
     timed = Interval(1.0, 1.0, 1.0)
     assert points([cell(None, 1, 1), cell(timed, None, None)], UNDER) == ()
+
+
+def test_a_peer_is_held_against_the_work_of_the_head_whose_function_it_computes():
+    ours = cell(Interval(2.0, 2.0, 2.0), 10**11, 10**9)
+    peer = cell(Interval(4.0, 4.0, 4.0), None, None, "liger", computes="softmax")
+    other = cell(Interval(4.0, 4.0, 4.0), None, None, "fasttext")
+    mine, theirs = points([peer, other, ours], UNDER)[::-1]
+    assert (mine.head, mine.counted, mine.share.estimate) == ("softmax", "softmax", 0.5)
+    assert (theirs.head, theirs.counted, theirs.share.estimate) == ("liger", "softmax", 0.25)
+    assert points([peer, other], UNDER) == ()
+    assert Roofline(UNDER, 1_000, 128, (theirs,)).sentences == (
+        "liger takes 4 times the floor of softmax of 1.00 s, which arithmetic sets.",
+    )
 
 
 def test_sentences_name_the_nearest_first_and_say_why_a_floor_is_passed():

@@ -100,3 +100,8 @@ def test_no_more_digits_than_the_interval_supports(
 )
 def test_bytes_are_rounded_before_their_unit_is_chosen(value: float, text: str) -> None:
     assert units.num_bytes(value) == text
+
+
+def test_a_share_that_nothing_bounds_has_no_interval():
+    assert str(units.share_interval(Interval(0.2, 0.25, 0.3))) == "25.0\u00a0% [20.0, 30.0]"
+    assert str(units.share_interval(Interval(0.0, 0.25, math.inf))) == "25.0\u00a0% (no interval)"
