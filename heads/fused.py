@@ -27,8 +27,8 @@ class Fused(TreeHead):
     backward adds to the rows in place what plain SGD would, and leaves no gradient of the weight
     behind, so that a `torch.optim.SGD` beside it finds nothing to do. The batch's gradient is taken
     before any row moves: the result is that of the same head under `hierarchical` with `SGD` at
-    `learning_rate`. On the CPU it does not depend on the number of threads. On CUDA sums of few
-    terms are made by atomics, whose order may change the last bit, unless
+    `learning_rate`. On the CPU it does not depend on the number of threads. On CUDA samples add
+    to rows by atomics, whose order may change the last bit, unless
     `torch.use_deterministic_algorithms(True)` asks for the other way.
 
     This holds for float32. In evaluation, without gradients, with a frozen weight or bias or in

@@ -1,9 +1,9 @@
 """Tree paths in Triton's kernels, on CUDA; in Triton's interpreter also on the CPU.
 
-Importing this module fails wherever Triton cannot compile. All sums are float32, whatever the
-dtype of the weight. A row-sparse gradient is summed in a fixed order, for the rows near a heap's
-root, which many samples share, as a matrix product. Of what is added in place, each sample adds its
-terms by atomics, in no order of its own, unless the rows are few or
+Importing this module fails wherever Triton cannot compile. Those of a heap are in
+`heads.heap_triton`, those of any other tree here. All sums are float32, whatever the dtype of the
+weight. A row-sparse gradient is summed in a fixed order. Of what is added in place, samples add
+their terms by atomics, in no order of their own, unless a heap's rows are few or
 `torch.use_deterministic_algorithms(True)` asks for one.
 """
 
