@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -70,6 +73,16 @@ def test_compiled_predictions_of_kernels_are_the_same(name: str) -> None:
         assert torch.equal(torch.compile(head.predict)(features), head.predict(features))
 
 
+@contextmanager
+def products(tf32: bool) -> Iterator[None]:
+    """Whether TF32 is allowed; torch's setting is no attribute that could be patched and deleted."""
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
 CLOSE = {"float32": 3e-6, "tf32": 3e-5, "bfloat16": 1e-2, "float16": 1e-2, "autocast": 1e-2}
 """Relative error, in the norm, of gradients whose every sum has thousands of terms."""
 
@@ -87,13 +100,10 @@ def test_cuda_softmax_without_logits_is_the_softmax(width: int, precision: str) 
     target = torch.randint(20_011, (500,), device="cuda")
     found = []
     for one, given in ((exact, features.double()), (head, features)):
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        try:
+        with products(precision == "tf32"):
             with torch.autocast("cuda", torch.bfloat16, enabled=precision == "autocast"):
                 loss = one(given, target).loss
             found.append([loss, *torch.autograd.grad(loss, [features, *one.parameters()])])
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = False
     for reference, ours in zip(*found, strict=True):
         error = (ours.double() - reference).norm() / reference.norm()
         assert error < (CLOSE[precision] if width <= 128 or precision != "tf32" else 3e-3)
@@ -108,7 +118,7 @@ FOUND = {"float32": 1e-5, "tf32": 5e-2, "bfloat16": 1e-5, "float16": 1e-5}
 @pytest.mark.parametrize("width", [60, 128, 200])
 @pytest.mark.parametrize("num_classes", [257, 20_011])
 def test_cuda_finds_the_best_class_of_a_heap_in_a_graph(
-    num_classes: int, width: int, samples: int, precision: str, monkeypatch: pytest.MonkeyPatch
+    num_classes: int, width: int, samples: int, precision: str
 ) -> None:
     """For the unsure and the sure, of whom each replay has others."""
     torch.manual_seed(0)
@@ -117,11 +127,11 @@ def test_cuda_finds_the_best_class_of_a_heap_in_a_graph(
     exact = heads.build("hierarchical", width, num_classes).cuda().double()
     exact.load_state_dict(head.state_dict())
     features = torch.randn(samples, width, device="cuda", dtype=dtype)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", precision == "tf32")
-    head.topk(features, 1)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        value, best = head.topk(features, 1)
+    with products(precision == "tf32"):
+        head.topk(features, 1)
+        with torch.cuda.graph(graph):
+            value, best = head.topk(features, 1)
     for scale in (1.0, 5.0):
         features.copy_(scale * torch.randn_like(features))
         features[::3] *= 8
