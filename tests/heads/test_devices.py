@@ -75,7 +75,7 @@ def test_compiled_predictions_of_kernels_are_the_same(name: str) -> None:
 
 @contextmanager
 def products(tf32: bool) -> Iterator[None]:
-    """Whether TF32 is allowed; torch's setting is no attribute that could be patched and deleted."""
+    """Whether TF32 is allowed, which is no attribute that could be patched and deleted again."""
     torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
         yield
