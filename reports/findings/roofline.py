@@ -173,7 +173,7 @@ def _sentence(point: UnderRoofs) -> str:
     if point.times_floor.high < 1:
         why = {
             "memory": "part of its data stays in a cache",
-            "arithmetic": "the machine was slower while its peak was measured",
+            "arithmetic": "its products are faster than the one that the peak was measured with",
         }[point.binds]
         ratio = units.times_interval(point.times_floor)
         return f"{point.head} takes only {ratio} times {floor}: {why}."
