@@ -11,7 +11,7 @@ from heads.launch_triton import CHECKED, blocks, launch, power
 from heads.walk import Gradient, Heap, RowSums
 
 FEW_ROWS = 256
-"""Up to so many rows the whole gradient is one product, without atomics."""
+"""Up to so many each has its place in a row-sparse gradient, and a step goes without atomics."""
 
 CROWD = 16
 """Samples to a row, on average, from which on it has one place in a row-sparse gradient."""

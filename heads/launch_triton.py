@@ -24,11 +24,11 @@ _compiled: dict[Hashable, tuple[Any, list[Any]]] = {}
 def launch(
     kernel: Any,
     grid: tuple[int, ...],
-    first: Tensor,
+    tensor: Tensor,
     *others: Tensor | int | float,
     **constants: Any,
 ) -> None:
-    """Launch a kernel over a grid, as `kernel[grid](*args, **constants)` does.
+    """Launch a kernel over a grid, as `kernel[grid](tensor, *others, **constants)` does.
 
     What Triton compiled for one call is looked up by all that it may have been specialised for, and
     launched as it is: Triton's own way to it takes three times as long. The interpreter, which
@@ -37,11 +37,11 @@ def launch(
     Args:
         kernel: from `triton.jit`, of a module; its constants are its last parameters.
         grid: how many programs there are, along one axis or two.
-        first: on the current device.
-        others: tensors of the same device, integers below 2^63, floats.
+        tensor: its first argument; it and all others are of the current device.
+        others: tensors, integers below 2^63, floats.
         constants: by name, all of them, and Triton's options.
     """
-    args, device = (first, *others), first.device
+    args, device = (tensor, *others), tensor.device
     key = (id(kernel), device, *constants, *constants.values(), *specialization(args))
     found = _compiled.get(key)
     if found is not None:
