@@ -112,20 +112,20 @@ def _climb(
         roots = 1 << levels
         subtrees = NODES >> height
         if roots == 1:
-            best, best_leaf = value, leaf
+            above, leaf_above = value, leaf
         else:
-            best = value.new_empty(roots, size)
-            best_leaf = leaf.new_empty(roots, size, dtype=torch.int32)
+            above = value.new_empty(roots, size)
+            leaf_above = leaf.new_empty(roots, size, dtype=torch.int32)
         tiles = blocks(size, samples) * blocks(roots, subtrees)
         launch(
             _fold, (min(tiles, programs),),
-            input, weight, bias, *unsure, below, leaf_below, best, best_leaf,
+            input, weight, bias, *unsure, below, leaf_below, above, leaf_above,
             start, size, len(weight) + 1, input.size(1), roots,
             SAMPLES=samples, ROOTS=subtrees, HEIGHT=height, COLUMNS=BYTES // weight.itemsize,
             LOWEST=lowest, HIGHEST=roots == 1, PRECISION=precision,
             LIMIT=LARGEST_SCORE, num_warps=4, num_stages=3,
         )  # fmt: skip
-        below, leaf_below = best, best_leaf
+        below, leaf_below = above, leaf_above
 
 
 def _heights(depth: int) -> list[int]:
