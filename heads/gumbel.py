@@ -75,7 +75,7 @@ class Gumbel(Softmax):
     Training: `loss = cross_entropy((z + g) / tau, target)`, g standard Gumbel, so that
     `argmax(z + g)` is an exact sample of the softmax. Evaluation is the plain softmax. As tau -> 0,
     `tau * E[loss]` tends to the plain cross-entropy. It contains a softmax, so it is O(num_classes)
-    in every phase, with the drawing of N n exponentials on top.
+    in every phase, with the making of N n numbers of noise on top.
 
     The options `noise` and `loss` put in, one at a time, what published code gets wrong, so that
     each defect's price can be measured.
@@ -116,7 +116,7 @@ class Gumbel(Softmax):
     needs no multiply-add and is forgotten at once. Where there are kernels for the usual noise and
     loss, they make it on their way over the scores: those of one slice are kept under it, on the
     CPU, as `Softmax` for as many samples as there are draws of them; of several slices nothing is
-    kept, as in `SoftmaxChunked`. `heads.softmax_chunked.kernels` says which kernels there are.
+    kept, as in `SoftmaxChunked`. `heads.softmax_chunked` says which kernels there are.
     """
 
     predicts_as: ClassVar[str] = "softmax"
@@ -170,7 +170,7 @@ class Gumbel(Softmax):
         if not self.training:
             return super().forward(input, target)
         if self._by_kernels(self.draws * len(input)):
-            return self._fused(input, target)
+            return self._by_chunks(input, target)
         logits = self.logits(input)
         self.check_target(input, target)
         if self.draws > 1:
@@ -200,7 +200,7 @@ class Gumbel(Softmax):
             and not in_func()
         )
 
-    def _fused(self, input: Tensor, target: Tensor) -> HeadOutput:
+    def _by_chunks(self, input: Tensor, target: Tensor) -> HeadOutput:
         """The usual loss; in several slices, without the N x n scores."""
         features = self.checked_input(input)
         self.check_target(features, target)

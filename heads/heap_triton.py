@@ -17,7 +17,9 @@ CROWD = 16
 """Samples to a row, on average, from which on it has one place in a row-sparse gradient."""
 
 MOST_LEVELS = 8
-"""Of which the rows may have one."""
+"""Of which the rows may have one; as many as `FEW_ROWS` make."""
+
+_MOST_LEVELS = tl.constexpr(MOST_LEVELS)
 
 SHARED = 64
 """Samples to a row, on average, from which on a step sums up chunks of them before it adds to it by
@@ -213,7 +215,7 @@ def _differentiate(jacobian, grad_input, i, factor, width, COLUMNS: tl.constexpr
 def _level(node):
     """How far below the root nodes near it are."""
     level = tl.zeros_like(node)
-    for k in tl.static_range(1, 9):
+    for k in tl.static_range(1, _MOST_LEVELS + 1):
         level += ((node >> k) > 0).to(tl.int32)
     return level
 
@@ -222,7 +224,7 @@ def _level(node):
 def _factors(grad, i, there, stride, most):
     """The gradient in some samples' outputs, which in a step's must not be more than `most`."""
     value = tl.load(grad + i * stride, mask=there, other=0)
-    tl.device_assert(tl.abs(value) <= most, "the loss came back multiplied")
+    tl.device_assert((tl.abs(value) > most) == 0, "the loss came back multiplied")
     return value
 
 

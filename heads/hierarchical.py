@@ -216,7 +216,7 @@ class Hierarchical(TreeHead, HierarchicalDense):
         usable = weight.is_cuda and weight.dtype != torch.float64 and not self.few_nodes
         usable = usable and weight.is_contiguous() and self.nodes.bias.is_contiguous()
         kernels = optional("heads.search_triton") if usable else None
-        if kernels is None or torch.is_autocast_enabled("cuda"):
+        if kernels is None or torch.is_autocast_enabled("cuda") or not kernels.works(weight.device):
             return None
         with on_device(weight):
             value, leaf = kernels.best_leaf(weight, self.nodes.bias, input)

@@ -86,6 +86,15 @@ def processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
+@cache
+def has_tensor_cores(device: torch.device, shared: int) -> bool:
+    """Whether a device multiplies bfloat16 and TF32, and has `shared` bytes for a program."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    found = torch.cuda.get_device_properties(device)
+    return bool(found.major >= 8 and found.shared_memory_per_block_optin >= shared)
+
+
 @triton.jit
 def _nothing(x):
     tl.store(x, 0.0)

@@ -176,7 +176,7 @@ def _gradient(
 def _check_factor(factor: Tensor) -> None:
     """Raise unless this is the gradient of a loss, and not of a multiple of it."""
     if factor.device.type != "cpu":
-        torch._assert_async(factor <= LARGEST_FACTOR, MULTIPLIED)
+        torch._assert_async(~(factor > LARGEST_FACTOR), MULTIPLIED)
     elif factor.item() > LARGEST_FACTOR:
         raise RuntimeError(
             f"the loss of hierarchical-fused came back multiplied by {factor.item():g}, which "

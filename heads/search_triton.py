@@ -25,7 +25,7 @@ from torch import Tensor
 
 from heads.autograd import untraced
 from heads.heap import LARGEST_SCORE
-from heads.launch_triton import blocks, launch, power, processors
+from heads.launch_triton import blocks, has_tensor_cores, launch, power, processors
 
 SURE = math.log(0.5) + 1e-3
 """More than half, whatever the roundings."""
@@ -51,12 +51,20 @@ ELEMENTS = 2**25
 PROGRAMS = 4
 """For each multiprocessor."""
 
+SHARED = 82_000
+"""Bytes of shared memory that a program takes."""
+
 
 class Unsure(NamedTuple):
     """Samples that no descent could answer, in the first places of (N,); and how many, (1,)."""
 
     samples: Tensor
     number: Tensor
+
+
+def works(device: torch.device) -> bool:
+    """Whether a device has what the kernels need."""
+    return has_tensor_cores(device, SHARED)
 
 
 # A compiler that sees the tensors between the kernels would lay them out as it likes.
@@ -66,7 +74,7 @@ def best_leaf(weight: Tensor, bias: Tensor, input: Tensor) -> tuple[Tensor, Tens
     features = input.contiguous()
     value, leaf, unsure = descend(weight, bias, features)
     heights = _heights(len(weight).bit_length())
-    kept = max(SAMPLES, ELEMENTS >> sum(heights[1:]))
+    kept = max(FEWEST, ELEMENTS >> sum(heights[1:]))
     for start in range(0, len(input), kept):
         size = min(kept, len(input) - start)
         _climb(weight, bias, features, value, leaf, unsure, heights, start, size)
@@ -165,7 +173,7 @@ def _descend(
         node = 2 * node + (score > 0).to(tl.int64)
     tl.store(value + i, total)
     tl.store(leaf + i, node - leaves)
-    if total <= sure:
+    if (total > sure) == 0:  # or is no number
         tl.store(unsure + tl.atomic_add(count, 1), i.to(tl.int32))
 
 

@@ -51,8 +51,9 @@ class SoftmaxChunked(Softmax):
 
     Args, shape, errors: as `Softmax`.
 
-    On CUDA, for inputs of up to 128 features, or 256 of 16 bits, kernels make the logits where they
-    are used, three times, and write none of them: see `heads.softmax_fused_triton`.
+    On NVIDIA's GPUs with the shared memory of a Hopper's, for inputs of up to 128 features, or 256
+    in bfloat16, kernels make the logits where they are used, three times, and write none of them:
+    see `heads.softmax_fused_triton`.
 
     Cost, in multiply-adds: forward N n d, backward 3 N n d, by those kernels 4 N n d, step
     n (d + 1), predict N n d; with one slice, that of `Softmax`.
@@ -107,7 +108,7 @@ def sliced_backward_cost(head: Softmax, samples: int) -> Cost:
     """The logits again, for both gradients at once or for each, and the gradients' products."""
     n, d = head.num_classes, head.in_features
     elements = 2 * n * (d + 1) + 2 * samples * d + samples
-    products = 3 if fused_kernels(head.linear.weight, head.linear.bias) is None else 4
+    products = 3 if fused_kernels(head.linear.weight, head.linear.bias, head.dtype) is None else 4
     return Cost(products * samples * n * d, elements * head.itemsize + samples * INT64_BYTES)
 
 
@@ -121,13 +122,14 @@ def kernels(weight: Tensor) -> ModuleType:
     return cast("ModuleType", found or softmax_torch)
 
 
-def fused_kernels(weight: Tensor, bias: Tensor) -> ModuleType | None:
-    """What never writes a logit, if there is such a thing for a weight of this kind and width."""
+def fused_kernels(weight: Tensor, bias: Tensor, products: torch.dtype) -> ModuleType | None:
+    """What never writes a logit, if there is such a thing for products of this dtype."""
     if not weight.is_cuda or weight.dtype == torch.float64 or not len(weight):
         return None
     found = cast("ModuleType | None", optional("heads.softmax_fused_triton"))
-    fits = found is not None and weight.size(1) <= found.widest(_products(weight))
-    return found if fits and weight.is_contiguous() and bias.is_contiguous() else None
+    if found is None or not (weight.is_contiguous() and bias.is_contiguous()):
+        return None
+    return found if found.works(weight.device, weight.size(1), products) else None
 
 
 def _slice_size(batch_size: int, weight: Tensor) -> int:
@@ -197,10 +199,10 @@ class _ChunkedLogProb(torch.autograd.Function):
         keep: bool,
     ) -> Tensor:
         kept: list[Tensor] = []
-        fused = None if keep else fused_kernels(weight, bias)
+        ctx.products = _products(weight)
+        fused = None if keep else fused_kernels(weight, bias, ctx.products)
         with on_device(weight):
             if fused is not None:
-                ctx.products = _products(weight)
                 given = (input.contiguous(), weight, bias, target.contiguous())
                 score, log_sum = fused.log_sums(*given, noise, ctx.products)
             else:
@@ -228,7 +230,8 @@ class _ChunkedLogProb(torch.autograd.Function):
         grad_bias = torch.empty_like(bias)
         # A product into its place, unless its dtype is another one there.
         in_place = not ctx.autocast and at_least_float32(weight[:0]).dtype == weight.dtype
-        with torch.autocast(features.device.type, enabled=ctx.autocast):
+        dtype = ctx.products if ctx.autocast else None  # not that of whoever calls
+        with torch.autocast(features.device.type, dtype, enabled=ctx.autocast):
             for index, part in enumerate(class_slices(features, weight, ctx.keep)):
                 if not ctx.keep:
                     logits = F.linear(features, weight[part], bias[part])

@@ -25,9 +25,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from heads.launch_triton import blocks, launch, power, processors
+from heads.launch_triton import blocks, has_tensor_cores, launch, power, processors
+from heads.noise_triton import gumbel, sample_keys
 from heads.softmax_torch import Perturbation
-from heads.softmax_triton import _gumbel, _keys
 
 PROGRAMS = 2
 """For each multiprocessor, where a sum over the classes is made in parts."""
@@ -49,9 +49,17 @@ ONE, ONE_WIDE = Tiles(128, 64, 8, 3), Tiles(64, 64, 4, 2)
 """Where it is one number of 16 bits, of up to 128 features and of more."""
 
 
-def widest(products: torch.dtype) -> int:
-    """Most features of a row whose gradient a program can hold."""
-    return 128 if products == torch.float32 else 256
+SHARED = 185_000
+"""Bytes of shared memory that a program may take: a Hopper's."""
+
+
+def works(device: torch.device, width: int, products: torch.dtype) -> bool:
+    """Whether there are kernels for so many features and factors of this dtype.
+
+    A program has to hold the gradient of some rows. Slopes are too small for float16 as they are.
+    """
+    widest = {torch.float32: 128, torch.bfloat16: 256}.get(products, 0)
+    return width <= widest and has_tensor_cores(device, SHARED)
 
 
 def log_sums(
@@ -132,17 +140,24 @@ def weight_gradient(
     products: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Those in the weight and the bias, in their dtype, (n, d) and (n,): see `input_gradient`."""
-    size, classes = len(input), len(weight)
+    (size, width), classes = input.shape, len(weight)
     tiles, keys, tau = _tiles(input, products), *_perturbing(noise, target)
-    grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
-    if classes:
+    per_part, parts = _parts(weight, size, tiles)
+    if parts == 1:
+        grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
+    else:
+        grad_weight = weight.new_empty(parts, classes, width, dtype=torch.float32)
+        grad_bias = bias.new_empty(parts, classes, dtype=torch.float32)
+    if parts:
         launch(
-            _weight_gradient, (blocks(classes, tiles.held),),
+            _weight_gradient, (blocks(classes, tiles.held), parts),
             input, weight, bias, target, log_sum, grad, grad_weight, grad_bias, keys, tau, size,
-            classes, input.size(1), ROWS=tiles.passed, COLUMNS=tiles.held,
+            classes, width, per_part, ROWS=tiles.passed, COLUMNS=tiles.held,
             **_how(input, noise, products, tiles),
         )  # fmt: skip
-    return grad_weight, grad_bias
+    if parts == 1:
+        return grad_weight, grad_bias
+    return grad_weight.sum(0).to(weight.dtype), grad_bias.sum(0).to(bias.dtype)
 
 
 def _perturbing(noise: Perturbation | None, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,11 +176,12 @@ def _tiles(input: Tensor, products: torch.dtype) -> Tiles:
     return ONE if input.size(1) <= 128 else ONE_WIDE
 
 
-def _parts(input: Tensor, classes: int, tiles: Tiles) -> tuple[int, int]:
-    """Classes of a part of a sum over all of them, and how many parts that makes."""
-    together = blocks(PROGRAMS * processors(input.device), blocks(max(1, len(input)), tiles.held))
-    per_part = blocks(blocks(max(1, classes), tiles.passed), together) * tiles.passed
-    return per_part, blocks(classes, per_part)
+def _parts(held: Tensor, passed: int, tiles: Tiles) -> tuple[int, int]:
+    """Of a sum for each of the rows held over all that are passed: a part's, and how many parts."""
+    along = blocks(max(1, len(held)), tiles.held)
+    together = blocks(PROGRAMS * processors(held.device), along)
+    per_part = blocks(max(1, blocks(passed, tiles.passed)), together) * tiles.passed
+    return per_part, blocks(passed, per_part)
 
 
 def _how(
@@ -189,7 +205,7 @@ def _how(
 @triton.jit
 def _write_keys(keys, seed, size, ROWS: tl.constexpr):
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    first, second = _keys(tl.load(seed), row)
+    first, second = sample_keys(tl.load(seed), row)
     tl.store(keys + row, first.to(tl.int32, bitcast=True), mask=row < size)
     tl.store(keys + size + row, second.to(tl.int32, bitcast=True), mask=row < size)
 
@@ -227,7 +243,7 @@ def _log_sums(
         value = tl.dot(xs, tl.trans(ws), input_precision=PRECISION)
         value += tl.load(b + column, mask=inside, other=0).to(tl.float32)[None, :]
         if NOISE:
-            noise = _gumbel(one[:, None], two[:, None], column[None, :])
+            noise = gumbel(one[:, None], two[:, None], column[None, :])
             value = (value + noise) * sharpness
         value = tl.where(inside[None, :], value, -float("inf"))
         found += tl.sum(tl.where(column[None, :] == wanted[:, None], value, 0.0), axis=1)
@@ -268,7 +284,7 @@ def _input_gradient(
         value = tl.dot(xs, tl.trans(ws), input_precision=PRECISION)
         value += tl.load(b + column, mask=inside, other=0).to(tl.float32)[None, :]
         if NOISE:
-            noise = _gumbel(one[:, None], two[:, None], column[None, :])
+            noise = gumbel(one[:, None], two[:, None], column[None, :])
             value = (value + noise) * sharpness
         share = tl.where(inside[None, :], tl.exp(value - all_of_it[:, None]), 0.0)
         slope = tl.where(column[None, :] == wanted[:, None], 1.0, 0.0) - share
@@ -281,10 +297,10 @@ def _input_gradient(
 @triton.jit
 def _weight_gradient(
     x, w, b, target, log_sum, grad, grad_weight, grad_bias, keys, tau, size, classes, width,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, NOISE: tl.constexpr,
+    per_part, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, NOISE: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Per some classes: their gradient."""
+    """Per some classes and a part of the samples: these samples' part of the gradient."""
     first = tl.program_id(0) * COLUMNS
     column = first + tl.arange(0, COLUMNS)
     inside = column < classes
@@ -294,16 +310,18 @@ def _weight_gradient(
     offset = tl.zeros((COLUMNS,), dtype=tl.float32)
     if NOISE:
         sharpness = 1 / tl.load(tau)
-    for s in range(0, size, ROWS):
+    begin = tl.program_id(1) * per_part
+    end = tl.minimum(begin + per_part, size)
+    for s in range(begin, end, ROWS):
         row = s + tl.arange(0, ROWS)
-        there = row < size
+        there = row < end
         xs = _rows(x, row, there, width, WIDTH, DTYPE)
         wanted = tl.load(target + row, mask=there, other=-1)
         factor = tl.load(grad + row, mask=there, other=0)
         value = tl.dot(ws, tl.trans(xs), input_precision=PRECISION) + bias[:, None]
         if NOISE:
             one, two = _load_keys(keys, row, there, size)
-            noise = _gumbel(one[None, :], two[None, :], column[:, None])
+            noise = gumbel(one[None, :], two[None, :], column[:, None])
             value = (value + noise) * sharpness
             factor *= sharpness
         share = tl.exp(value - tl.load(log_sum + row, mask=there, other=0)[None, :])
@@ -312,10 +330,11 @@ def _weight_gradient(
         offset += tl.sum(slope, axis=1)
         total = tl.dot(slope.to(DTYPE), xs, total, input_precision=PRECISION)
     k = tl.arange(0, WIDTH)
-    at = column[:, None].to(tl.int64) * width + k[None, :]
+    place = tl.program_id(1).to(tl.int64) * classes + column
+    at = place[:, None] * width + k[None, :]
     mask = inside[:, None] & (k < width)[None, :]
     tl.store(grad_weight + at, total.to(grad_weight.dtype.element_ty), mask=mask)
-    tl.store(grad_bias + column, offset.to(grad_bias.dtype.element_ty), mask=inside)
+    tl.store(grad_bias + place, offset.to(grad_bias.dtype.element_ty), mask=inside)
 
 
 @triton.jit

@@ -3,15 +3,12 @@
 A slice's logits come from a matrix product and lie in the device's cache. One kernel reads them
 once for the running log-sum-exp; in the backward another turns them into slopes where they lie, and
 sums the bias's gradient on the way. Under noise, as `Gumbel` wants it, both make the same noise
-from a seed, so that none of it is ever kept: `-log(-log U)` of the same hash of class, sample and
-seed as in `heads.softmax_numba`, where its sources are.
+from a seed, so that none of it is ever kept: see `heads.noise_triton`.
 
 Importing this module fails wherever Triton cannot compile.
 """
 
 from __future__ import annotations
-
-import os
 
 import torch
 import triton
@@ -19,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from heads.launch_triton import blocks, launch
+from heads.noise_triton import gumbel, sample_keys
 from heads.softmax_torch import Perturbation
 
 ELEMENTS = 2**23
@@ -106,55 +104,14 @@ def drawn(noise: Perturbation, size: int, classes: int, start: int = 0) -> Tenso
     return result
 
 
-_INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-
-
 @triton.jit
 def _draw(result, seed, start, classes, COLUMNS: tl.constexpr):
     row = tl.program_id(0) + tl.arange(0, 1)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    first, second = _keys(tl.load(seed), row)
-    noise = _gumbel(first[:, None], second[:, None], start + column[None, :])
+    first, second = sample_keys(tl.load(seed), row)
+    noise = gumbel(first[:, None], second[:, None], start + column[None, :])
     at = result + row[:, None] * classes + column[None, :]
     tl.store(at, noise, mask=(column < classes)[None, :])
-
-
-@triton.jit
-def _keys(seed, row):
-    """A sample's keys: see `heads.softmax_numba`."""
-    x = seed.to(tl.uint64) * 0xD1342543DE82EF95 + (row + 1).to(tl.uint64)
-    x *= 0x9E3779B97F4A7C15
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB
-    x ^= x >> 31
-    return x.to(tl.uint32), (x >> 32).to(tl.uint32)
-
-
-@triton.jit
-def _gumbel(first, second, column):
-    """Noise of classes, of samples with these keys; of their shapes broadcast together."""
-    x = column.to(tl.uint32) ^ first
-    x = (x ^ (x >> 16)) * 0x7FEB352D
-    x = (x ^ (x >> 15)) + second
-    x *= 0x846CA68B
-    x = (x ^ (x >> 16)) * 0x9E3779B1
-    x ^= x >> 15
-    bits = (x >> 1).to(tl.int32, bitcast=True)
-    # U = (k + 1/2) / 2^31, or 1 - U so: each end is exact, and the tails decide the argmax.
-    low = (bits.to(tl.float32) + 0.5) * 4.656612873e-10
-    high = ((0x7FFFFFFF - bits).to(tl.float32) + 0.5) * 4.656612873e-10
-    small = low * (1 + low * (0.5 + low * 0.33333334))
-    return -_log(tl.where(low < 1e-2, small, -_log(high)))
-
-
-@triton.jit
-def _log(x):
-    """To 22 bits, by the one instruction that there is for it: noise needs no more."""
-    if _INTERPRETED:
-        return tl.log(x)
-    return 0.6931471806 * tl.inline_asm_elementwise(
-        "lg2.approx.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
-    )
 
 
 @triton.jit
@@ -168,7 +125,7 @@ def _accumulate(
     wanted = tl.load(target + i) - start
     if NOISE:
         sharpness = 1 / tl.load(tau)
-        one, two = _keys(tl.load(seed), row)
+        one, two = sample_keys(tl.load(seed), row)
     highs = tl.full((1, COLUMNS), -float("inf"), dtype=tl.float32)
     sums = tl.zeros((1, COLUMNS), dtype=tl.float32)
     found = tl.zeros((1, COLUMNS), dtype=tl.float32)
@@ -177,7 +134,7 @@ def _accumulate(
         at = logits + i.to(tl.int64) * classes + column[None, :]
         value = tl.load(at, mask=(column < classes)[None, :], other=-float("inf")).to(tl.float32)
         if NOISE:
-            noise = _gumbel(one[:, None], two[:, None], start + column[None, :])
+            noise = gumbel(one[:, None], two[:, None], start + column[None, :])
             value = (value + noise) * sharpness
         found += tl.where((column == wanted)[None, :], value, 0.0)
         higher = tl.maximum(highs, value)
@@ -187,8 +144,9 @@ def _accumulate(
         highs = higher
     old, old_mass = tl.load(most + i), tl.load(mass + i)
     high = tl.maximum(tl.max(tl.max(highs, axis=1), axis=0), old)
-    here = tl.sum(tl.sum(sums * tl.exp(highs - high), axis=1), axis=0)
-    tl.store(mass + i, old_mass * tl.exp(old - high) + here)
+    safe_high = tl.where(high == -float("inf"), 0.0, high)
+    here = tl.sum(tl.sum(sums * tl.exp(highs - safe_high), axis=1), axis=0)
+    tl.store(mass + i, old_mass * tl.exp(old - safe_high) + here)
     tl.store(most + i, high)
     if (wanted >= 0) & (wanted < classes):
         tl.store(score + i, tl.sum(tl.sum(found, axis=1), axis=0))
@@ -214,8 +172,8 @@ def _differentiate(
         value = tl.load(at, mask=mask, other=-float("inf")).to(tl.float32)
         factor = tl.load(grad + row, mask=there, other=0).to(tl.float32)
         if NOISE:
-            one, two = _keys(tl.load(seed), row)
-            noise = _gumbel(one[:, None], two[:, None], start + column[None, :])
+            one, two = sample_keys(tl.load(seed), row)
+            noise = gumbel(one[:, None], two[:, None], start + column[None, :])
             value = (value + noise) * sharpness
             factor *= sharpness
         taken = tl.load(target + row, mask=there, other=-1) - start
@@ -225,7 +183,3 @@ def _differentiate(
         total += tl.sum(slope, axis=0)
         tl.store(at, slope.to(logits.dtype.element_ty), mask=mask)
     tl.store(sums + tl.program_id(1) * classes + column, total, mask=column < classes)
-
-
-if torch.cuda.is_available():
-    from heads import paths_triton as _probed  # noqa: F401  raises where nothing can be compiled

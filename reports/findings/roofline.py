@@ -173,7 +173,7 @@ def _sentence(point: UnderRoofs) -> str:
     if point.times_floor.high < 1:
         why = {
             "memory": "part of its data stays in a cache",
-            "arithmetic": "its products are faster than the one that the peak was measured with",
+            "arithmetic": "its products are faster than the peak's, or the machine was slower then",
         }[point.binds]
         ratio = units.times_interval(point.times_floor)
         return f"{point.head} takes only {ratio} times {floor}: {why}."

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 import pytest
 import torch
 
 import heads
+from heads.softmax_torch import Perturbation
 
 pytestmark = pytest.mark.cuda
 
@@ -107,6 +109,56 @@ def test_cuda_softmax_without_logits_is_the_softmax(width: int, precision: str) 
     for reference, ours in zip(*found, strict=True):
         error = (ours.double() - reference).norm() / reference.norm()
         assert error < (CLOSE[precision] if width <= 128 or precision != "tf32" else 3e-3)
+
+
+@pytest.mark.parametrize("name", ["softmax-chunked", "gumbel"])
+@pytest.mark.parametrize(("size", "num_classes"), [(500, 20_011), (9_000, 1_000)])
+@pytest.mark.parametrize("frozen", ["", "input", "linear.weight"])
+def test_cuda_softmax_without_logits_gives_each_gradient_by_itself_and_the_same_bits_again(
+    name: str, size: int, num_classes: int, frozen: str
+) -> None:
+    """In parts of the classes, and of the samples where these are many."""
+    torch.manual_seed(0)
+    head = heads.build(name, 100, num_classes).cuda()
+    target = torch.randint(num_classes, (size,), device="cuda")
+    tensors = {"input": torch.randn(size, 100, device="cuda"), **dict(head.named_parameters())}
+    found = []
+    for fixed in ("", frozen, frozen):
+        for one, tensor in tensors.items():
+            tensor.requires_grad_(one != fixed)
+        torch.manual_seed(1)  # of the noise
+        output = head(tensors["input"], target).output
+        names = [one for one, tensor in tensors.items() if tensor.requires_grad]
+        wanted = [tensors[one] for one in names]
+        for kept in (True, False):
+            slopes = torch.autograd.grad(output.sum(), wanted, retain_graph=kept)
+            found.append(dict(zip(names, slopes, strict=True)))
+    for ours in found[1:]:
+        for one, slope in ours.items():
+            assert torch.equal(slope, found[0][one])
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "by columns"])
+def test_cuda_gumbel_without_logits_is_that_of_float64(layout: str) -> None:
+    """With the noise that its seed stands for; a weight in other order goes another way."""
+    torch.manual_seed(0)
+    head = heads.build("gumbel", 100, 20_011, tau=0.7).cuda()
+    if layout == "by columns":
+        head.linear.weight.data = head.linear.weight.data.t().contiguous().t()
+    features = torch.randn(500, 100, device="cuda", requires_grad=True)
+    target = torch.randint(20_011, (500,), device="cuda")
+    torch.manual_seed(1)
+    loss = head(features, target).loss
+    found = [loss, *torch.autograd.grad(loss, [features, *head.parameters()])]
+    torch.manual_seed(1)
+    seed = torch.randint(2**31, (1,), device="cuda")
+    noise = import_module("heads.softmax_triton").drawn(Perturbation(seed, seed), 500, 20_011)
+    exact = [features.double(), *(one.double() for one in head.parameters())]
+    logits = (exact[0] @ exact[1].t() + exact[2] + noise.double()) / 0.7
+    reference = torch.nn.functional.cross_entropy(logits, target)
+    expected = [reference, *torch.autograd.grad(reference, exact)]
+    for ours, other in zip(found, expected, strict=True):
+        assert (ours.double() - other).norm() / other.norm() < 3e-5
 
 
 FOUND = {"float32": 1e-5, "tf32": 5e-2, "bfloat16": 1e-5, "float16": 1e-5}

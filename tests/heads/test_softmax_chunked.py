@@ -79,6 +79,34 @@ def test_one_slice_under_autocast_is_the_softmax(monkeypatch: pytest.MonkeyPatch
         torch.testing.assert_close(one, expected, rtol=2e-2, atol=2e-3)
 
 
+class Products(TorchDispatchMode):
+    """Dtypes of the factors of all products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+            self.dtypes.add(args[-1].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_backward_multiplies_in_the_dtype_of_the_forward(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the dtype of autocast is where the backward is called."""
+    monkeypatch.setattr(kernels(torch.empty(0, 6)), "ELEMENTS", 5 * 64)
+    chunked = twins(150)[1].float()
+    features = torch.randn(5, 6, requires_grad=True)
+    with torch.autocast("cpu", dtype):
+        loss = chunked(features, torch.randint(150, (5,))).loss
+    with Products() as products:
+        loss.backward()
+    assert products.dtypes == {dtype}
+
+
 def _is(name: str, frozen: str) -> bool:
     return bool(frozen) and name.endswith(frozen)
 
