@@ -15,8 +15,8 @@ from heads.options import flag, integer, number
 from heads.softmax import Softmax
 from heads.softmax_chunked import (
     chunked_log_prob,
-    fits_one_slice,
     kernels,
+    made_at_once,
     sliced_backward_cost,
     sliced_forward_cost,
 )
@@ -196,7 +196,7 @@ class Gumbel(Softmax):
         return (
             usual
             and kernels(weight) is not softmax_torch
-            and (weight.is_cpu or not fits_one_slice(samples, weight))
+            and (weight.is_cpu or not made_at_once(samples, weight, self.linear.bias))
             and not in_func()
         )
 
@@ -211,7 +211,7 @@ class Gumbel(Softmax):
         noise = Perturbation(torch.randint(2**31, (1,), device=weight.device), tau.float().view(1))
         if self.draws > 1:
             features, target = features.repeat(self.draws, 1), target.repeat(self.draws)
-        keep = fits_one_slice(len(features), weight)
+        keep = made_at_once(len(features), weight, bias)
         output = chunked_log_prob(features, weight, bias, target, noise, keep=keep)
         if self.draws > 1:
             output = output.view(self.draws, -1).mean(dim=0)
@@ -222,7 +222,7 @@ class Gumbel(Softmax):
         samples = self.draws * batch_size
         if not self._by_kernels(samples):
             return self._with_all_draws(super().forward_cost(batch_size), batch_size)
-        if fits_one_slice(samples, self.linear.weight):
+        if made_at_once(samples, self.linear.weight, self.linear.bias):
             return super().forward_cost(samples)
         return sliced_forward_cost(self, samples)
 
@@ -231,7 +231,7 @@ class Gumbel(Softmax):
         samples = self.draws * batch_size
         if not self._by_kernels(samples):
             return self._with_all_draws(super().backward_cost(batch_size), batch_size)
-        if fits_one_slice(samples, self.linear.weight):
+        if made_at_once(samples, self.linear.weight, self.linear.bias):
             return super().backward_cost(samples)
         return sliced_backward_cost(self, samples)
 

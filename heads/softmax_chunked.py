@@ -34,6 +34,10 @@ WORTH_LOOPS = 2**18
 them."""
 
 
+WORTH_FUSING = 2**19
+"""From so many logits on an accelerator's kernels that write none are faster than a softmax's."""
+
+
 class SoftmaxChunked(Softmax):
     """Full softmax whose loss holds no more than a slice of the N x n logits.
 
@@ -62,7 +66,7 @@ class SoftmaxChunked(Softmax):
     def forward(self, input: Tensor, target: Tensor) -> HeadOutput:
         """Log-probability of each target and the mean loss: (N, in_features), (N,) -> (N,), ()."""
         features, weight = self.checked_input(input), self.linear.weight
-        whole = fits_one_slice(len(features), weight)
+        whole = made_at_once(len(features), weight, self.linear.bias)
         if (whole and not _loops_pay(len(features), weight)) or in_func():
             return super().forward(features, target)
         self.check_target(features, target)
@@ -86,13 +90,13 @@ class SoftmaxChunked(Softmax):
 
     def forward_cost(self, batch_size: int) -> Cost:
         """As the full softmax, but no logits are kept."""
-        if fits_one_slice(batch_size, self.linear.weight):
+        if made_at_once(batch_size, self.linear.weight, self.linear.bias):
             return super().forward_cost(batch_size)
         return sliced_forward_cost(self, batch_size)
 
     def backward_cost(self, batch_size: int) -> Cost:
         """The logits again, for both gradients at once or for each, and the gradients' products."""
-        if fits_one_slice(batch_size, self.linear.weight):
+        if made_at_once(batch_size, self.linear.weight, self.linear.bias):
             return super().backward_cost(batch_size)
         return sliced_backward_cost(self, batch_size)
 
@@ -108,7 +112,8 @@ def sliced_backward_cost(head: Softmax, samples: int) -> Cost:
     """The logits again, for both gradients at once or for each, and the gradients' products."""
     n, d = head.num_classes, head.in_features
     elements = 2 * n * (d + 1) + 2 * samples * d + samples
-    products = 3 if fused_kernels(head.linear.weight, head.linear.bias, head.dtype) is None else 4
+    weight, bias = head.linear.weight, head.linear.bias
+    products = 3 if fused_kernels(weight, bias, _products(weight)) is None else 4
     return Cost(products * samples * n * d, elements * head.itemsize + samples * INT64_BYTES)
 
 
@@ -184,6 +189,13 @@ def _loops_pay(batch_size: int, weight: Tensor) -> bool:
 def fits_one_slice(batch_size: int, weight: Tensor) -> bool:
     """Whether so few logits are best made at once."""
     return len(weight) <= _slice_size(batch_size, weight)
+
+
+def made_at_once(batch_size: int, weight: Tensor, bias: Tensor) -> bool:
+    """Whether the logits of a loss are, and kept, instead of made again."""
+    if fused_kernels(weight, bias, _products(weight)) is not None:
+        return batch_size * len(weight) < WORTH_FUSING
+    return fits_one_slice(batch_size, weight)
 
 
 class _ChunkedLogProb(torch.autograd.Function):
