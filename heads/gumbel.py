@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from heads import softmax_torch
+from heads.autograd import opaque_apply
 from heads.base import Cost, HeadOutput
+from heads.kernels import on_device
 from heads.options import flag, integer, number
 from heads.softmax import Softmax
 from heads.softmax_chunked import (
@@ -175,7 +177,7 @@ class Gumbel(Softmax):
         self.check_target(input, target)
         if self.draws > 1:
             logits, target = logits.repeat(self.draws, 1), target.repeat(self.draws)
-        relaxed = (logits + self._noise_like(logits)) / self._next_tau()
+        relaxed = self._relaxed(logits)
         if self.hard:
             soft = relaxed.softmax(dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
             hit = (relaxed.argmax(dim=1) == target).to(soft.dtype)
@@ -188,6 +190,15 @@ class Gumbel(Softmax):
         if self.draws > 1:
             output = output.view(self.draws, -1).mean(dim=0)
         return HeadOutput(output, -output.mean())
+
+    def _relaxed(self, logits: Tensor) -> Tensor:
+        """The scores under noise, tempered; on CUDA by one kernel, if there is one."""
+        tau = self._next_tau()
+        compiled = logits.is_cuda and kernels(self.linear.weight) is not softmax_torch
+        if not compiled or self.noise != "gumbel" or in_func():
+            return (logits + self._noise_like(logits)) / tau
+        relaxed: Tensor = opaque_apply(_Perturbed, logits, _perturbation(tau, logits), tau)
+        return relaxed
 
     def _by_kernels(self, samples: int) -> bool:
         """Whether kernels make the noise on their way over the scores, and none of it is kept."""
@@ -205,10 +216,7 @@ class Gumbel(Softmax):
         features = self.checked_input(input)
         self.check_target(features, target)
         weight, bias = self.linear.weight, self.linear.bias
-        tau = self._next_tau()
-        if not isinstance(tau, Tensor):
-            tau = torch.full((1,), tau, device=weight.device)
-        noise = Perturbation(torch.randint(2**31, (1,), device=weight.device), tau.float().view(1))
+        noise = _perturbation(self._next_tau(), weight)
         if self.draws > 1:
             features, target = features.repeat(self.draws, 1), target.repeat(self.draws)
         keep = made_at_once(len(features), weight, bias)
@@ -238,6 +246,28 @@ class Gumbel(Softmax):
     def _with_all_draws(self, cost: Cost, batch_size: int) -> Cost:
         more = (self.draws - 1) * batch_size * self.num_classes * self.itemsize
         return Cost(cost.multiply_adds, cost.bytes + more)
+
+
+def _perturbation(tau: float | Tensor, like: Tensor) -> Perturbation:
+    """New noise, of torch's generator, where a tensor is."""
+    if not isinstance(tau, Tensor):
+        tau = torch.full((1,), tau, device=like.device)
+    seed = torch.randint(2**31, (1,), device=like.device)
+    return Perturbation(seed, tau.float().view(1))
+
+
+class _Perturbed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, noise: Perturbation, tau: float | Tensor) -> Tensor:
+        ctx.tau = tau
+        with on_device(logits):
+            result: Tensor = kernels(logits).perturbed(logits, noise)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        plain = isinstance(ctx.tau, float) and ctx.tau == 1
+        return grad_output if plain else grad_output / ctx.tau, None, None
 
 
 class GumbelNormal(Gumbel):

@@ -34,7 +34,7 @@ WORTH_LOOPS = 2**18
 them."""
 
 
-WORTH_FUSING = 2**19
+WORTH_FUSING = 2**23
 """From so many logits on an accelerator's kernels that write none are faster than a softmax's."""
 
 
@@ -113,7 +113,7 @@ def sliced_backward_cost(head: Softmax, samples: int) -> Cost:
     n, d = head.num_classes, head.in_features
     elements = 2 * n * (d + 1) + 2 * samples * d + samples
     weight, bias = head.linear.weight, head.linear.bias
-    products = 3 if fused_kernels(weight, bias, _products(weight)) is None else 4
+    products = 3 if fused_kernels(weight, bias) is None else 4
     return Cost(products * samples * n * d, elements * head.itemsize + samples * INT64_BYTES)
 
 
@@ -127,14 +127,14 @@ def kernels(weight: Tensor) -> ModuleType:
     return cast("ModuleType", found or softmax_torch)
 
 
-def fused_kernels(weight: Tensor, bias: Tensor, products: torch.dtype) -> ModuleType | None:
-    """What never writes a logit, if there is such a thing for products of this dtype."""
+def fused_kernels(weight: Tensor, bias: Tensor) -> ModuleType | None:
+    """What never writes a logit, if there is such a thing for products as they are made here."""
     if not weight.is_cuda or weight.dtype == torch.float64 or not len(weight):
         return None
     found = cast("ModuleType | None", optional("heads.softmax_fused_triton"))
     if found is None or not (weight.is_contiguous() and bias.is_contiguous()):
         return None
-    return found if found.works(weight.device, weight.size(1), products) else None
+    return found if found.works(weight.device, weight.size(1), _products(weight)) else None
 
 
 def _slice_size(batch_size: int, weight: Tensor) -> int:
@@ -193,7 +193,7 @@ def fits_one_slice(batch_size: int, weight: Tensor) -> bool:
 
 def made_at_once(batch_size: int, weight: Tensor, bias: Tensor) -> bool:
     """Whether the logits of a loss are, and kept, instead of made again."""
-    if fused_kernels(weight, bias, _products(weight)) is not None:
+    if fused_kernels(weight, bias) is not None:
         return batch_size * len(weight) < WORTH_FUSING
     return fits_one_slice(batch_size, weight)
 
@@ -212,7 +212,7 @@ class _ChunkedLogProb(torch.autograd.Function):
     ) -> Tensor:
         kept: list[Tensor] = []
         ctx.products = _products(weight)
-        fused = None if keep else fused_kernels(weight, bias, ctx.products)
+        fused = None if keep else fused_kernels(weight, bias)
         with on_device(weight):
             if fused is not None:
                 given = (input.contiguous(), weight, bias, target.contiguous())

@@ -104,6 +104,29 @@ def drawn(noise: Perturbation, size: int, classes: int, start: int = 0) -> Tenso
     return result
 
 
+def perturbed(logits: Tensor, noise: Perturbation) -> Tensor:
+    """The logits, (N, n), under noise, in float32: `(logits + drawn) / tau`."""
+    size, classes = logits.shape
+    result = torch.empty(size, classes, device=logits.device)
+    if size:
+        launch(
+            _perturb, (size, blocks(classes, 1024)),
+            logits.contiguous(), result, *noise, classes, COLUMNS=1024,
+        )  # fmt: skip
+    return result
+
+
+@triton.jit
+def _perturb(logits, result, seed, tau, classes, COLUMNS: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    first, second = sample_keys(tl.load(seed), row)
+    at = row * classes + column
+    value = tl.load(logits + at, mask=column < classes, other=0).to(tl.float32)
+    value = (value + gumbel(first, second, column)) / tl.load(tau)
+    tl.store(result + at, value, mask=column < classes)
+
+
 @triton.jit
 def _draw(result, seed, start, classes, COLUMNS: tl.constexpr):
     row = tl.program_id(0) + tl.arange(0, 1)

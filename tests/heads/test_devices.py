@@ -139,20 +139,21 @@ def test_cuda_softmax_without_logits_gives_each_gradient_by_itself_and_the_same_
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "by columns"])
-def test_cuda_gumbel_without_logits_is_that_of_float64(layout: str) -> None:
-    """With the noise that its seed stands for; a weight in other order goes another way."""
+@pytest.mark.parametrize("num_classes", [300, 20_011])
+def test_cuda_gumbel_is_that_of_float64(num_classes: int, layout: str) -> None:
+    """Under the noise that its seed stands for, with logits and without."""
     torch.manual_seed(0)
-    head = heads.build("gumbel", 100, 20_011, tau=0.7).cuda()
+    head = heads.build("gumbel", 100, num_classes, tau=0.7).cuda()
     if layout == "by columns":
         head.linear.weight.data = head.linear.weight.data.t().contiguous().t()
     features = torch.randn(500, 100, device="cuda", requires_grad=True)
-    target = torch.randint(20_011, (500,), device="cuda")
+    target = torch.randint(num_classes, (500,), device="cuda")
     torch.manual_seed(1)
     loss = head(features, target).loss
     found = [loss, *torch.autograd.grad(loss, [features, *head.parameters()])]
     torch.manual_seed(1)
     seed = torch.randint(2**31, (1,), device="cuda")
-    noise = import_module("heads.softmax_triton").drawn(Perturbation(seed, seed), 500, 20_011)
+    noise = import_module("heads.softmax_triton").drawn(Perturbation(seed, seed), 500, num_classes)
     exact = [features.double(), *(one.double() for one in head.parameters())]
     logits = (exact[0] @ exact[1].t() + exact[2] + noise.double()) / 0.7
     reference = torch.nn.functional.cross_entropy(logits, target)

@@ -150,6 +150,15 @@ def test_triton_noise_is_that_of_the_loops(seed: int) -> None:
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.skipif("triton" not in NAMES, reason="runs in test_paths' process of its own")
+@pytest.mark.parametrize("shape", [(3, 1500), (0, 7)])
+def test_triton_puts_that_noise_on_logits(shape: tuple[int, int]) -> None:
+    noise, logits = noise_at(0.7, device=DEVICE), torch.randn(shape, device=DEVICE)
+    found = back_end("triton").perturbed(logits.bfloat16(), noise)
+    expected = (logits.bfloat16().cpu() + drawn("triton", *shape, noise)) / 0.7
+    torch.testing.assert_close(found.cpu(), expected)
+
+
 @pytest.fixture(scope="module")
 def much() -> np.ndarray:
     """A million numbers of noise of the compiled loops, a thousand for each sample."""
