@@ -31,8 +31,8 @@ def launch(
     """Launch a kernel over a grid, as `kernel[grid](tensor, *others, **constants)` does.
 
     What Triton compiled for one call is looked up by all that it may have been specialised for, and
-    launched as it is: Triton's own way to it takes three times as long. The interpreter, which
-    compiles nothing, goes Triton's way.
+    launched as it is, which leaves out the rest of Triton's own way to it. The interpreter, which
+    compiles nothing, goes that way.
 
     Args:
         kernel: from `triton.jit`, of a module; its constants are its last parameters.
