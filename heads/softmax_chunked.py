@@ -35,7 +35,7 @@ them."""
 
 
 WORTH_FUSING = 2**23
-"""From so many logits on an accelerator's kernels that write none are faster than a softmax's."""
+"""Above so many logits an accelerator's kernels that write none are faster than a softmax's."""
 
 
 class SoftmaxChunked(Softmax):
@@ -194,7 +194,7 @@ def fits_one_slice(batch_size: int, weight: Tensor) -> bool:
 def made_at_once(batch_size: int, weight: Tensor, bias: Tensor) -> bool:
     """Whether the logits of a loss are, and kept, instead of made again."""
     if fused_kernels(weight, bias) is not None:
-        return batch_size * len(weight) < WORTH_FUSING
+        return batch_size * len(weight) <= WORTH_FUSING
     return fits_one_slice(batch_size, weight)
 
 
