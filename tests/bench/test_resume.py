@@ -29,7 +29,7 @@ def test_who_asks_a_run_to_end_gets_a_report_and_the_line_that_resumes(headbench
 
 
 def test_ctrl_c_ends_trainings_at_once_and_resuming_completes_them(headbench, tiny):
-    asked = (*tiny, "--epochs", "15", "--jobs", "2")
+    asked = (*tiny, "--epochs", "6", "--jobs", "2")
     process = headbench.start_cold(*asked, "-k", "test_training")  # whose pool's are its own
     while not list(headbench.folder.glob("results/*/training/*.checkpoint")):
         assert process.poll() is None
@@ -44,7 +44,7 @@ def test_ctrl_c_ends_trainings_at_once_and_resuming_completes_them(headbench, ti
     assert status == 0, output + errors
     for head in ("softmax", "hierarchical"):
         assert headbench.training(head)["status"] == "measured"
-        assert len(headbench.training(head)["epochs"]) == 15
+        assert len(headbench.training(head)["epochs"]) == 6
     assert not list(headbench.path.glob("training/*.checkpoint"))
 
 
