@@ -66,6 +66,13 @@ def test_every_dtype_of_products_has_a_peak_of_its_own(monkeypatch):
 
 
 @pytest.mark.usefixtures("second_per_reading")
+def test_what_a_peak_was_measured_with_is_no_setting_of_what_follows(monkeypatch):
+    monkeypatch.setattr(limits, "SMALLEST_PRODUCT", 8)
+    limits.measure("cpu", {}, ["tf32"])
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.usefixtures("second_per_reading")
 def test_without_known_caches_nothing_is_measured_inside_them():
     found = limits.measure("cpu", {})
     assert found["copy_bytes_per_second"] == 2 * limits.SMALLEST_ARRAY

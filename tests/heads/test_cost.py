@@ -130,6 +130,14 @@ def test_train_is_forward_and_backward_and_step(name: str, num_classes: int) -> 
     assert train.bytes == sum(part.bytes for part in parts)
 
 
+@pytest.mark.parametrize("name", ["softmax", "softmax-chunked", "gumbel", "hierarchical"])
+def test_what_a_head_would_cost_is_known_before_it_has_memory(name: str) -> None:
+    with torch.device("meta"):
+        head = heads.build(name, FEATURES, 2**24)
+    for phase in get_args(heads.Phase):
+        assert head.cost(phase, BATCH).multiply_adds > 0
+
+
 @pytest.mark.parametrize("name", heads.names())
 def test_counts_are_positive_integers_and_grow_with_the_batch(name: str) -> None:
     head = heads.build(name, FEATURES, 1000)

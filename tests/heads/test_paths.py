@@ -302,6 +302,20 @@ def test_no_row_moves_with_a_multiplied_gradient(name: str, case: str) -> None:
     assert not torch.equal(weight, given.weight)
 
 
+@pytest.mark.usefixtures("assertions")
+@back_ends
+@pytest.mark.parametrize("case", ["heap-100", "heap-700"])
+def test_a_gradient_that_is_no_number_is_no_assertions_business(name: str, case: str) -> None:
+    module, device = back_end(name)
+    given = batch(CASES[case], device)
+    walk = module.walk(given.input, given.weight, given.bias, given.paths, True)
+    values = torch.full((SAMPLES,), torch.nan, device=device)
+    found = walk.sums(Gradient(values))
+    assert found.bias[found.rows == 0].isnan().any()  # all samples pass the root
+    walk.add(Gradient(values, -0.1, 1.5), 1.0, given.weight, given.bias)
+    assert given.weight[0].isnan().all()
+
+
 @pytest.mark.skipif("triton" not in NAMES or CUDA, reason="as above")
 @pytest.mark.usefixtures("assertions")
 @pytest.mark.parametrize("leaf", [-1, 100])

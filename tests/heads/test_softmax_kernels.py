@@ -86,7 +86,8 @@ def test_slices_make_up_the_softmax(
 @pytest.mark.skipif("triton" not in NAMES, reason="runs in test_paths' process of its own")
 @pytest.mark.parametrize("tau", [None, 0.7])
 @pytest.mark.parametrize(
-    ("size", "width", "classes"), [(3, 5, 70), (130, 16, 131), (1, 100, 1000), (0, 4, 9)]
+    ("size", "width", "classes"),
+    [(3, 5, 70), (130, 16, 131), (130, 4, 9), (1, 100, 1000), (0, 4, 9)],
 )
 def test_triton_softmax_without_logits(
     size: int, width: int, classes: int, tau: float | None
