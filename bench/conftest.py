@@ -56,6 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Leave out what pytest cannot show: a signal may strike where code has no line of its own."""
+    excinfo.traceback = excinfo.traceback.filter(interrupts.has_line)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Open the run's folder, before pytest-benchmark asks where to write its JSON."""
     if config.option.help:

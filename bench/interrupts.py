@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 """What writing fails with, whatever is written, once a disk is full, broken or write-protected."""
@@ -25,6 +26,14 @@ def like_ctrl_c() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def has_line(entry: Any) -> bool:
+    """Whether an entry of one of pytest's tracebacks knows its line, without which pytest fails."""
+    try:
+        return entry.lineno is not None
+    except TypeError:
+        return False
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

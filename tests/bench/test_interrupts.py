@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sys
+from types import TracebackType
 
 import pytest
 
-from bench import interrupts
+from bench import conftest, interrupts
 
 
 @pytest.fixture
@@ -31,3 +33,12 @@ def test_nohup_stays_nohup(handled):
     handled(signal.SIGHUP, signal.SIG_IGN)
     with interrupts.like_ctrl_c():
         os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_an_interrupt_where_code_has_no_line_is_still_an_interrupt():
+    """Such as between a context manager's lines; pytest would end with a traceback of its own."""
+    nowhere = TracebackType(None, sys._getframe(), 10**6, -1)
+    caught = pytest.ExceptionInfo.from_exception(KeyboardInterrupt().with_traceback(nowhere))
+    assert nowhere.tb_lineno is None
+    conftest.pytest_keyboard_interrupt(caught)
+    assert "KeyboardInterrupt" in str(caught.getrepr(funcargs=True))
