@@ -72,9 +72,7 @@ class HeapWalk:
         """See `heads.walk.Walk`."""
         size, width = self._input.shape
         if self._leaves <= FEW_ROWS or torch.are_deterministic_algorithms_enabled():
-            found = self.sums(grad, grad_input)
-            weight.index_add_(0, found.rows, found.weight, alpha=scale)
-            bias.index_add_(0, found.rows, found.bias, alpha=scale)
+            self.sums(grad, grad_input).add_to(weight, bias, scale)
         elif size:
             top = min((size // SHARED).bit_length(), MOST_SHARED_LEVELS)
             chunk = 32 if size < 2048 else 128  # few are to wait for each other, or to add

@@ -94,10 +94,7 @@ class TorchWalk:
         grad_input: Tensor | None = None,
     ) -> None:
         """See `heads.walk.Walk`."""
-        found = self.sums(grad, grad_input)
-        # Each row once: the same bits, in whatever order it is done.
-        weight.index_add_(0, found.rows, found.weight, alpha=scale)
-        bias.index_add_(0, found.rows, found.bias, alpha=scale)
+        self.sums(grad, grad_input).add_to(weight, bias, scale)
 
 
 def row_sums(

@@ -81,9 +81,7 @@ class TableWalk:
         """See `heads.walk.Walk`."""
         size, width = self._input.shape
         if torch.are_deterministic_algorithms_enabled():
-            found = self.sums(grad, grad_input)
-            weight.index_add_(0, found.rows, found.weight, alpha=scale)
-            bias.index_add_(0, found.rows, found.bias, alpha=scale)
+            self.sums(grad, grad_input).add_to(weight, bias, scale)
         elif size:
             values = grad.product()
             if grad_input is not None:

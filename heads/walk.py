@@ -54,6 +54,14 @@ class RowSums(NamedTuple):
     bias: Tensor
     distinct: bool
 
+    def add_to(self, weight: Tensor, bias: Tensor, scale: float) -> None:
+        """Add it, times `scale`, to the rows of (R, d) and (R,), in place.
+
+        Each row once, or with zeros: the same bits, in whatever order it is done.
+        """
+        weight.index_add_(0, self.rows, self.weight, alpha=scale)
+        bias.index_add_(0, self.rows, self.bias, alpha=scale)
+
 
 class Gradient(NamedTuple):
     """What comes back to the outputs of a walk, in parts that a kernel puts together by itself.
